@@ -1,0 +1,74 @@
+"""What a disk is to gadgetd. Values only, so that nothing here costs an import of pyudev."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Kind(StrEnum):
+    """How a disk is attached. The order of the members is the order of the LUNs."""
+
+    EMMC = "emmc"
+    SD = "sd"
+    NVME = "nvme"
+    SATA = "sata"
+    USB = "usb"
+    OTHER = "other"
+
+    @property
+    def caption(self) -> str:
+        """The kind as a person writes it: `eMMC`, `NVMe`, `SD`."""
+        return _CAPTIONS[self]
+
+
+_CAPTIONS = {
+    Kind.EMMC: "eMMC",
+    Kind.SD: "SD",
+    Kind.NVME: "NVMe",
+    Kind.SATA: "SATA",
+    Kind.USB: "USB",
+    Kind.OTHER: "disk",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A whole disk as the kernel describes it. Model and serial are empty where it tells none."""
+
+    name: str
+    """Kernel name, `mmcblk0`."""
+    kind: Kind
+    node: Path
+    """Device node, `/dev/mmcblk0`."""
+    size_bytes: int
+    block_size: int = 512
+    """Logical block size in bytes; the host sees the same."""
+    read_only: bool = False
+    """The kernel refuses writes: a locked SD card, BLKROSET."""
+    model: str = ""
+    serial: str = ""
+    location: str = ""
+    """Where it is plugged in, as a sysfs device path without the disk itself; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A disk that the scan saw. `refusal` says why it can never be exported; empty if it can."""
+
+    disk: Disk
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A disk and what becomes of it: exported (then `reason` says by which rule) or why not."""
+
+    disk: Disk
+    exported: bool
+    reason: str
+    read_only: bool = False
+    """The host may not write: the disk is read-only, or the configuration says so."""
+    label: str = ""
+    """The person's own name for the disk, at most 16 printable ASCII characters; may be empty."""

@@ -1,0 +1,65 @@
+"""Everything gadgetd can fail with: a sentence that says what happened and a hint what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class GadgetdError(Exception):
+    """The root of the hierarchy. `hint` tells the reader what to do next and may be empty."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(GadgetdError):
+    """The configuration cannot be used. Lines and columns count from 1; 0 where there is none.
+
+    `key` is the path of the offending key (`disks[1].kind`), empty for a file that does not parse.
+    `expected` says what would have been right; it is part of the printed sentence.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: Path,
+        line: int = 0,
+        column: int = 0,
+        key: str = "",
+        expected: str = "",
+        hint: str = "",
+    ) -> None:
+        where = f"{file}:{line}:{column}" if line else str(file)
+        subject = f"{key}: " if key else ""
+        wanted = f"; expected {expected}" if expected else ""
+        super().__init__(f"{where}: {subject}{problem}{wanted}", hint=hint)
+        self.problem = problem
+        self.file = file
+        self.line = line
+        self.column = column
+        self.key = key
+        self.expected = expected
+
+
+class GadgetError(GadgetdError):
+    """The kernel refused a step of building, binding or taking down the gadget.
+
+    `step` names the step in words, as in "write functions/mass_storage.0/lun.0/file". `errno` is
+    the kernel's answer, 0 where it gave none.
+    """
+
+    def __init__(self, message: str, *, step: str = "", errno: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+        self.errno = errno
+
+
+class DiskBusyError(GadgetdError):
+    """The disk, or a partition of it, is mounted or otherwise in use on the board."""
+
+
+class ControlError(GadgetdError):
+    """The daemon cannot be reached, or it refused a command."""

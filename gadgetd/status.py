@@ -1,0 +1,134 @@
+"""One frozen value that says all there is to say; the screen, the UART and JSON come from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from gadgetd.disk import Disk
+
+
+class Phase(StrEnum):
+    """What the daemon as a whole is doing."""
+
+    STARTING = "starting"
+    CONFIG_ERROR = "config-error"
+    WAITING_FOR_DISKS = "waiting-for-disks"
+    """A disk is known to be on its way, or there is none yet."""
+    WAITING_FOR_UDC = "waiting-for-udc"
+    EXPORTED = "exported"
+    FAILED = "failed"
+    """The gadget could not be built or bound; `problem` says why. It is tried again."""
+    STOPPED = "stopped"
+
+
+class Life(StrEnum):
+    """What one LUN is doing."""
+
+    WAITING = "waiting for host"
+    IDLE = "idle"
+    READING = "reading"
+    WRITING = "writing"
+    FLUSHING = "flushing"
+    FLUSHED = "flushed"
+    """Everything the host wrote is on the medium."""
+    EJECTING = "ejected, flushing"
+    """The host ejected it; what it wrote is not all on the medium yet."""
+    EJECTED = "ejected"
+    """The host ejected it and everything is on the medium."""
+    FAILED = "write error"
+    """The disk refused data that the host believes written. Only a new insertion ends this."""
+    GONE = "gone"
+    """The disk left the board; its LUN number is kept for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Which module this is. Both are empty where the kernel tells none."""
+
+    model: str = ""
+    serial: str = ""
+
+    @property
+    def tail(self) -> str:
+        """The last eight characters of the serial number, which tell one module from another."""
+        return self.serial[-8:]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something a person should know, and what to do about it."""
+
+    message: str
+    hint: str = ""
+    file: str = ""
+    """For a configuration error: file, line, column (from 1; 0 for none) and key."""
+    line: int = 0
+    column: int = 0
+    key: str = ""
+    expected: str = ""
+    """What would have been right, where `message` does not say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """The USB device controller in use."""
+
+    name: str
+    state: str = ""
+    """As in /sys/class/udc/X/state: `not attached`, `configured`, ..."""
+    speed: str = ""
+    """As in /sys/class/udc/X/current_speed: `high-speed`, `UNKNOWN`, ..."""
+    note: str = ""
+    """Why this one, where there was a choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStatus:
+    """A disk the daemon knows. `lun` is None for a disk left out, and `reason` says why."""
+
+    disk: Disk
+    lun: int | None = None
+    reason: str = ""
+    read_only: bool = False
+    inquiry: str = ""
+    """The name the host shows, without padding: `a1b2c3d4 NVMe nvme0n1`."""
+    life: Life = Life.WAITING
+    read_bytes: int = 0
+    """Bytes read from the disk since it was exported."""
+    written_bytes: int = 0
+    rate_bytes_s: int = 0
+    """Bytes a second, read and written, over the last refresh interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All of it. Two equal values look the same everywhere."""
+
+    version: str
+    phase: Phase
+    message: str
+    """The headline: one sentence, what is going on."""
+    board: Board = Board()
+    problem: Problem | None = None
+    """Why nothing is exported."""
+    advice: tuple[Problem, ...] = ()
+    """What is wrong though disks are exported: no cable, a full-speed link, ..."""
+    controller: Controller | None = None
+    disks: tuple[DiskStatus, ...] = ()
+    safe_to_unplug: bool = False
+    """The host let go of every disk, and everything it wrote is on the media."""
+
+
+def to_json(status: Status) -> dict[str, Any]:
+    """The status as plain JSON values. Paths become strings, enumerations their values.
+
+    The shape is documented in docs/uart.md and does not change within a major version.
+    """
+    value: dict[str, Any] = asdict(status)
+    for row in value["disks"]:
+        disk = row.pop("disk")
+        disk["node"] = str(disk["node"])
+        row.update(disk | {"read_only": row["read_only"]})
+    return value
