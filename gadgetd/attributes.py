@@ -1,0 +1,87 @@
+"""The attributes of the gadget tree: a row each drives writing, reading back and documentation.
+
+A new option is one row. Source: Documentation/ABI/testing/configfs-usb-gadget and
+configfs-usb-gadget-mass-storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How a value reads in an attribute: as the kernel prints it, which it takes as well."""
+
+    show: Callable[[Any], str]
+    parse: Callable[[str], Any]
+
+
+TEXT = Codec(str, str)
+HEX16 = Codec("0x{:04x}".format, lambda text: int(text, 16))
+HEX8 = Codec("0x{:02x}".format, lambda text: int(text, 16))
+NUMBER = Codec(str, int)
+FLAG = Codec("{:d}".format, lambda text: text == "1")
+FILE = Codec(lambda file: str(file or ""), lambda text: Path(text) if text else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute: it carries a field of Gadget or Lun, or else always the same constant."""
+
+    name: str
+    codec: Codec
+    about: str
+    field: str = ""
+    constant: Any = None
+
+    def text(self, owner: object) -> str:
+        """Give what is written for the Gadget or Lun that the attribute belongs to."""
+        return self.codec.show(getattr(owner, self.field) if self.field else self.constant)
+
+
+CONFIGURATION = Path("configs/c.1")
+LANGUAGE = Path("strings/0x409")
+"""US English, the language that every host asks for."""
+
+GADGET_ROWS = (
+    Attribute("idVendor", HEX16, "USB vendor id", "vendor_id"),
+    Attribute("idProduct", HEX16, "USB product id", "product_id"),
+    Attribute("bcdDevice", HEX16, "release number, decimal digits", "device_version"),
+    Attribute("bcdUSB", HEX16, "USB 2.0", constant=0x0200),
+)
+STRING_ROWS = (
+    Attribute("manufacturer", TEXT, "iManufacturer, 126 bytes of UTF-8 at most", "manufacturer"),
+    Attribute("product", TEXT, "iProduct, likewise", "product"),
+    Attribute("serialnumber", TEXT, "iSerial, likewise", "serial"),
+)
+CONFIGURATION_ROWS = (
+    Attribute("MaxPower", NUMBER, "current drawn from the bus, in mA", "max_power_ma"),
+    Attribute("bmAttributes", HEX8, "powered by the bus, no remote wake-up", constant=0x80),
+)
+CONFIGURATION_STRING_ROWS = (
+    Attribute("configuration", TEXT, "iConfiguration, the name of the only one", constant="Disks"),
+)
+FUNCTION_ROWS = (
+    Attribute("stall", FLAG, "halt an endpoint where the protocol asks for it", constant=True),
+)
+# The order matters: with a file open `ro` and `cdrom` are refused, and cdrom=1 would set `ro`.
+LUN_ROWS = (
+    Attribute("cdrom", FLAG, "a disk, not a CD-ROM", constant=False),
+    Attribute("ro", FLAG, "the host may not write", "read_only"),
+    Attribute("removable", FLAG, "the host may eject it, and it may be empty", constant=True),
+    Attribute("nofua", FLAG, "the host's Force Unit Access is honoured", constant=False),
+    Attribute("inquiry_string", TEXT, "vendor (8), product (16), revision (4)", "inquiry"),
+    Attribute("file", FILE, "the disk's node; empty for none", "file"),
+)
+
+TABLES: Mapping[Path, tuple[Attribute, ...]] = {
+    Path(): GADGET_ROWS,
+    LANGUAGE: STRING_ROWS,
+    CONFIGURATION: CONFIGURATION_ROWS,
+    CONFIGURATION / LANGUAGE: CONFIGURATION_STRING_ROWS,
+}
+"""What stands once in every gadget, by its place in the tree, parents first."""

@@ -1,0 +1,380 @@
+"""Turns the gadget as a value into directories below /sys/kernel/config, and back.
+
+Everything is done with an undo stack: a step that fails takes back all steps before it. Nothing
+here decides what to export. Source: Documentation/usb/gadget_configfs.rst and the kernel's
+drivers/usb/gadget.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gadgetd.attributes import CONFIGURATION, FUNCTION_ROWS, LUN_ROWS, TABLES, Attribute
+from gadgetd.errors import GadgetError
+from gadgetd.kernelfs import Kernel
+from gadgetd.plan import LUNS_PER_FUNCTION, MASS_STORAGE, Function, Gadget, Lun, natural_key
+from gadgetd.undo import Undo, refuse
+
+ROOT = Path("/sys/kernel/config")
+
+_NOT_THERE = (errno.ENOENT, errno.ENODEV)
+
+
+class ConfigFs:
+    """The USB gadgets of configfs below `root`. Its methods raise GadgetError and nothing else."""
+
+    def __init__(self, root: Path = ROOT, kernel: Kernel | None = None) -> None:
+        self._root = root
+        self._gadgets = root / "usb_gadget"
+        self._kernel = kernel or Kernel()
+
+    def mount(self) -> None:
+        """Mount configfs where it is not mounted yet, and see that it knows USB gadgets."""
+        if self._listed(self._gadgets) is not None:
+            return
+        try:
+            self._kernel.mount_configfs(self._root)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                refuse(f"mount configfs at {self._root}", error)
+        if self._listed(self._gadgets) is None:
+            raise GadgetError(
+                "this kernel's configfs has no USB gadgets",
+                step=f"list {self._gadgets}",
+                hint="load the module: modprobe libcomposite (CONFIG_USB_CONFIGFS)",
+            )
+
+    def build(self, gadget: Gadget) -> None:
+        """Make the whole gadget, not bound to a controller yet.
+
+        A step that fails is named, and all steps before it are undone in reverse.
+        """
+        top = self._gadgets / gadget.name
+        with Undo() as undo:
+            for place, rows in TABLES.items():
+                self._make(undo, top / place)
+                self._write_rows(top / place, rows, gadget)
+            for function in gadget.functions:
+                self._make_function(undo, top, function)
+            for function in gadget.functions:
+                self._link(undo, top, function.name)
+            undo.pop_all()
+
+    def extend(self, gadget: Gadget) -> None:
+        """Add the functions and LUNs that the gadget lacks; those that exist stay as they are.
+
+        The kernel lets a function grow only while it is not linked, so a bound gadget is unbound
+        for it and bound again: every disk is disconnected for a moment, though its file stays
+        open. A step that fails brings back what was.
+        """
+        top = self._gadgets / gadget.name
+        wanted = [function.name for function in gadget.functions]
+        with Undo() as undo:
+            udc = self.bound_udc(gadget.name)
+            if udc:
+                self.unbind(gadget.name)
+                undo.add(f"bind to {udc}", self._kernel.write, top / "UDC", udc)
+            linked = self._linked(top)
+            # Interfaces are numbered in the order of linking, so all functions are linked anew.
+            for name in reversed(linked):
+                link = top / CONFIGURATION / name
+                self._do("unlink", link, self._kernel.unlink)
+                undo.add(f"link {name}", self._kernel.symlink, top / "functions" / name, link)
+            for function in gadget.functions:
+                self._make_function(undo, top, function)
+            for name in (*wanted, *(name for name in linked if name not in wanted)):
+                self._link(undo, top, name)
+            if udc:
+                self.bind(gadget.name, udc)
+            undo.pop_all()
+
+    def bind(self, name: str, udc: str) -> None:
+        """Attach the gadget to the USB device controller; hosts see it from here on.
+
+        GadgetError has errno EBUSY if the controller is unknown, taken, or cannot carry so many
+        functions: the kernel gives one answer to all three. Some kernels say ENODEV for unknown.
+        """
+        try:
+            self._write(self._gadgets / name / "UDC", udc)
+        except GadgetError as error:
+            for user in self._names():
+                if self.bound_udc(user) == udc:
+                    raise GadgetError(
+                        f"cannot {error.step} ({udc}): gadget {user} is bound to it",
+                        step=error.step,
+                        errno=error.errno,
+                        hint=f"unbind it, or set usb.udc to another controller than {udc}",
+                    ) from error
+            raise
+
+    def unbind(self, name: str) -> None:
+        """Detach the gadget from its controller; no error if it has none, or does not exist."""
+        try:
+            self._write(self._gadgets / name / "UDC", "\n")
+        except GadgetError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+
+    def bound_udc(self, name: str) -> str:
+        """Tell the controller that the gadget is attached to; empty for none."""
+        try:
+            return str(self._do("read", self._gadgets / name / "UDC", self._text))
+        except GadgetError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            return ""
+
+    def teardown(self, name: str) -> None:
+        """Remove the gadget, whole or half-built, with whatever others have put into it.
+
+        Every step is tried even if one before it fails; the error names the first that did. The
+        order is the kernel's: links before what they point at, items before their parents.
+        """
+        top = self._gadgets / name
+        if self._listed(top) is None:
+            return
+        failures: list[GadgetError] = []
+        try:
+            self.unbind(name)
+        except GadgetError as error:
+            failures.append(error)
+        groups = [top / group for group in ("os_desc", "configs", "functions", "strings")]
+        for group in groups:
+            self._unlink_below(group, failures)
+        for group in groups:
+            self._remove_below(group, failures)
+        self._attempt("remove", top, self._kernel.rmdir, failures)
+        if failures:
+            first = failures[0]
+            raise GadgetError(
+                f"cannot take down gadget {name}: {first.message}",
+                step=first.step,
+                errno=first.errno,
+                hint=first.hint,
+            ) from first
+
+    def leftovers(self, name: str = "gadgetd") -> tuple[str, ...]:
+        """List the gadgets that are ours by name: `gadgetd`, or `gadgetd.` and something."""
+        return tuple(each for each in self._names() if _is_ours(each, name))
+
+    def other_gadgets(self, name: str = "gadgetd") -> Mapping[str, str]:
+        """Map each gadget that is not ours to the controller it holds, empty for none."""
+        return {
+            n: self.bound_udc(n)
+            for n in (self._listed(self._gadgets) or ())
+            if not _is_ours(n, name)
+        }
+
+    def lun_file(self, name: str, number: int) -> Path | None:
+        """Tell the disk in a LUN; None if it is empty, which is what a host's eject leaves.
+
+        The node of a disk that has left the board reads `/dev/nvme0n1 (deleted)`.
+        """
+        text: str = self._do("read", self._lun(name, number) / "file", self._text)
+        return Path(text) if text else None
+
+    def set_file(self, name: str, number: int, file: Path | None) -> None:
+        """Put a disk into a LUN, or with None take it out. Errors are those of `set_lun`."""
+        if file is None:
+            self._write(self._lun(name, number) / "file", "\n")
+        else:
+            self.set_lun(name, replace(self.lun(name, number), file=file))
+
+    def set_read_only(self, name: str, number: int, read_only: bool) -> None:
+        """Change a LUN's write protection. Errors are those of `set_lun`."""
+        self.set_lun(name, replace(self.lun(name, number), read_only=read_only))
+
+    def set_lun(self, name: str, lun: Lun) -> None:
+        """Make an existing LUN what is wanted; if that fails it is again what it was.
+
+        To the host it is a change of medium, for the kernel takes `ro` only while no file is
+        open; the other LUNs notice nothing. GadgetError has errno EBUSY if the host has locked
+        the medium; see `force_eject`.
+        """
+        path = self._lun(name, lun.number)
+        now = self.lun(name, lun.number)
+        with Undo() as undo:
+            if now.inquiry != lun.inquiry:
+                self._rewrite(undo, path / "inquiry_string", now.inquiry, lun.inquiry)
+            if (now.file, now.read_only) != (lun.file, lun.read_only):
+                self._rewrite(undo, path / "file", str(now.file or ""), "")
+                self._rewrite(undo, path / "ro", f"{now.read_only:d}", f"{lun.read_only:d}")
+                if lun.file is not None:
+                    self._rewrite(undo, path / "file", "", str(lun.file))
+                    self._check_read_only(path, lun)
+            undo.pop_all()
+
+    def force_eject(self, name: str, number: int) -> None:
+        """Take the disk out of a LUN even if the host has locked it."""
+        self._write(self._lun(name, number) / "forced_eject", "1")
+
+    def lun(self, name: str, number: int) -> Lun:
+        """Read one LUN as it stands."""
+        rows = [row for row in LUN_ROWS if row.field]
+        fields: dict[str, Any] = self._do("read", self._lun(name, number), self._read_rows, rows)
+        return Lun(number=number, **fields)
+
+    def read_back(self, name: str = "gadgetd") -> Gadget | None:
+        """Read the gadget that stands; None if there is none, or not one that `build` finished.
+
+        A LUN that the host ejected is empty.
+        """
+        top = self._gadgets / name
+        fields: dict[str, Any] = {}
+        try:
+            for place, rows in TABLES.items():
+                fields |= self._read_rows(top / place, rows)
+            linked = self._linked(top)
+            if not linked or set(linked) != set(self._listed(top / "functions") or ()):
+                return None
+            functions = tuple(self._read_function(top, each) for each in linked)
+        except (OSError, ValueError, GadgetError):
+            # A tree that is not ours, or that was not finished: ValueError is a strange value.
+            return None
+        return Gadget(**fields, functions=functions, name=name)
+
+    def _make_function(self, undo: Undo, top: Path, function: Function) -> None:
+        path = top / "functions" / function.name
+        there = self._listed(path)
+        if there is None:
+            self._make(undo, path)
+            if function.luns:
+                self._write_rows(path, FUNCTION_ROWS, function)
+        for lun in function.luns:
+            lun_path = path / f"lun.{lun.number % LUNS_PER_FUNCTION}"
+            if there is not None and lun_path.name in there:
+                continue
+            if lun_path.name != "lun.0":  # which came with the function
+                self._make(undo, lun_path)
+            self._write_rows(lun_path, LUN_ROWS, lun)
+            self._check_read_only(lun_path, lun)
+
+    def _check_read_only(self, path: Path, lun: Lun) -> None:
+        # The kernel falls back to read-only by itself where it may not open a disk for writing.
+        text = self._do("read", path / "ro", self._text)
+        if text != f"{lun.read_only:d}":
+            states = {"0": "writable", "1": "read-only"}
+            raise GadgetError(
+                f"{lun.file} was to be {states[f'{lun.read_only:d}']} and came out "
+                f"{states.get(text, text)}",
+                step=f"read {self._where(path / 'ro')}",
+                hint="see /sys/block/*/ro; set read_only: true for this disk",
+            )
+
+    def _read_function(self, top: Path, name: str) -> Function:
+        kind, _, index = name.partition(".")
+        path = top / "functions" / name
+        if kind != MASS_STORAGE:
+            return Function(name)
+        self._read_rows(path, FUNCTION_ROWS)
+        first = int(index) * LUNS_PER_FUNCTION
+        luns = []
+        for item in self._listed(path) or ():
+            number = int(item.removeprefix("lun."))
+            if number >= LUNS_PER_FUNCTION:
+                raise ValueError(item)
+            fields = self._read_rows(path / item, LUN_ROWS)
+            luns.append(Lun(number=first + number, **fields))
+        return Function(name, tuple(luns))
+
+    def _read_rows(self, path: Path, rows: Sequence[Attribute]) -> dict[str, Any]:
+        fields = {}
+        for row in rows:
+            text = self._text(path / row.name)
+            if row.field:
+                fields[row.field] = row.codec.parse(text)
+            elif text != row.text(None):
+                raise ValueError(f"{path / row.name}: {text}")
+        return fields
+
+    def _write_rows(self, path: Path, rows: Sequence[Attribute], owner: object) -> None:
+        for row in rows:
+            text = row.text(owner)
+            # The kernel answers EFAULT to a write of nothing, and empty is what new trees are.
+            if text:
+                self._write(path / row.name, text)
+
+    def _make(self, undo: Undo, path: Path) -> None:
+        self._do("make", path, self._kernel.mkdir)
+        undo.add(f"remove {self._where(path)}", self._kernel.rmdir, path)
+
+    def _link(self, undo: Undo, top: Path, name: str) -> None:
+        link = top / CONFIGURATION / name
+        self._do("link", link, lambda path: self._kernel.symlink(top / "functions" / name, path))
+        undo.add(f"unlink {self._where(link)}", self._kernel.unlink, link)
+
+    def _rewrite(self, undo: Undo, path: Path, old: str, new: str) -> None:
+        self._write(path, new or "\n")
+        undo.add(f"write {self._where(path)}", self._kernel.write, path, old or "\n")
+
+    def _unlink_below(self, path: Path, failures: list[GadgetError]) -> None:
+        for name in self._attempt("list", path, self._kernel.links, failures) or ():
+            self._attempt("unlink", path / name, self._kernel.unlink, failures)
+        for name in self._attempt("list", path, self._kernel.directories, failures) or ():
+            self._unlink_below(path / name, failures)
+
+    def _remove_below(self, path: Path, failures: list[GadgetError]) -> None:
+        for name in self._attempt("list", path, self._kernel.directories, failures) or ():
+            self._remove_below(path / name, failures)
+            self._attempt("remove", path / name, self._kernel.rmdir, failures)
+
+    def _attempt(
+        self, verb: str, path: Path, call: Callable[[Path], Any], failures: list[GadgetError]
+    ) -> Any:
+        try:
+            return self._do(verb, path, call)
+        except GadgetError as error:
+            # EPERM is what a default group answers: it goes with the item it came with.
+            if error.errno not in (errno.ENOENT, errno.EPERM):
+                failures.append(error)
+            return None
+
+    def _do(self, verb: str, path: Path, call: Callable[..., Any], *arguments: object) -> Any:
+        try:
+            return call(path, *arguments)
+        except OSError as error:
+            refuse(f"{verb} {self._where(path)}", error)
+
+    def _write(self, path: Path, text: str) -> None:
+        try:
+            self._kernel.write(path, text)
+        except OSError as error:
+            refuse(f"write {self._where(path)}", error, text)
+
+    def _text(self, path: Path) -> str:
+        # Only the newline: an inquiry string may well end with blanks.
+        return self._kernel.read(path).removesuffix("\n")
+
+    def _names(self) -> Sequence[str]:
+        return self._listed(self._gadgets) or ()
+
+    def _listed(self, path: Path) -> list[str] | None:
+        """List the directories in a directory in natural order; None if it is not there."""
+        try:
+            return sorted(self._do("list", path, self._kernel.directories), key=natural_key)
+        except GadgetError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            return None
+
+    def _linked(self, top: Path) -> list[str]:
+        """List the linked functions in the order in which `build` links them."""
+        names: list[str] = self._do("list", top / CONFIGURATION, self._kernel.links)
+        return sorted(names, key=lambda n: (not n.startswith(f"{MASS_STORAGE}."), natural_key(n)))
+
+    def _lun(self, name: str, number: int) -> Path:
+        function, lun = divmod(number, LUNS_PER_FUNCTION)
+        return self._gadgets / name / "functions" / f"{MASS_STORAGE}.{function}" / f"lun.{lun}"
+
+    def _where(self, path: Path) -> str:
+        """Give a path as it reads in a step: without the gadget, unless it is the gadget itself."""
+        parts = path.relative_to(self._gadgets).parts
+        return "/".join(parts[1:]) or " ".join(("gadget", *parts)) if parts else str(path)
+
+
+def _is_ours(name: str, ours: str) -> bool:
+    return name == ours or name.startswith(f"{ours}.")
