@@ -1,0 +1,217 @@
+"""Patterns on the activity LED, driven by the daemon's poll loop; repeating ones by the kernel.
+
+docs/led.md shows the patterns to people; the table here is the same one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from gadgetd.status import Life, Phase, Problem, Status
+
+SYS_LEDS = Path("/sys/class/leds")
+AUTO, NONE = "auto", "none"
+ACTIVITY_LEDS = ("ACT", "led0")
+"""The ACT LED's name on kernels from 6.1 on, and before."""
+
+
+class Led(NamedTuple):
+    """A LED of /sys/class/leds."""
+
+    path: Path
+
+
+def find(
+    sys_leds: Path = SYS_LEDS, wanted: str = AUTO, board_model: str = ""
+) -> tuple[Led | None, Problem | None]:
+    """Give the LED to use, and what to tell the user about it, if anything.
+
+    No LED is no error. On a board whose LED line also switches the eMMC there is none to use,
+    whatever the configuration names.
+    """
+    if wanted == NONE:
+        return None, None
+    if _shares_line_with_emmc(board_model):
+        if wanted == AUTO:
+            return None, None
+        return None, Problem(
+            f"LED {wanted} is not used: on this board its line switches the eMMC off",
+            "remove led from gadgetd.yaml",
+        )
+    names = ACTIVITY_LEDS if wanted == AUTO else (wanted,)
+    for name in names:
+        # A name is a directory's name; one with a slash would lead out of sys_leds.
+        if name not in ("", ".", "..") and "/" not in name and (sys_leds / name).is_dir():
+            return Led(sys_leds / name), None
+    if wanted == AUTO:
+        return None, None
+    try:
+        there = ", ".join(sorted(path.name for path in sys_leds.iterdir()))
+    except OSError:
+        there = ""
+    hint = f"led in gadgetd.yaml can be auto, none, or one of: {there}"
+    return None, Problem(
+        f"there is no LED {wanted}", hint if there else "this board has no LED; remove led"
+    )
+
+
+def _shares_line_with_emmc(model: str) -> bool:
+    """Say whether GPIO47 is both the LED and the eMMC's enable: Compute Modules 1, 3 and 3+.
+
+    Compute Module 1's device tree has the ACT LED on GPIO47 as well ("Raspberry Pi Compute
+    Module Rev 1.0", no number), so a Compute Module is trusted only if it names itself 4 or later.
+    """
+    maker, module, rest = model.partition("Compute Module")
+    if not module or "Raspberry Pi" not in maker:
+        return False
+    generation = (rest.split() or [""])[0].removesuffix("S")
+    return not (generation.isdecimal() and int(generation) >= 4)
+
+
+class Pattern(NamedTuple):
+    """Steps of (lit, seconds). `repeats`, or else the last step's light stays."""
+
+    name: str
+    steps: tuple[tuple[bool, float], ...]
+    repeats: bool = False
+
+
+BOUND = Pattern("bound", ((False, 0.2), (True, 0.2)) * 3)
+"""The disks are exported: three flashes, then steady, as Raspberry Pi's gadget does."""
+ERROR = Pattern("error", ((True, 0.1), (False, 0.1)), repeats=True)
+"""Nothing is exported, and a person has to do something: fast flicker, without end."""
+SAFE = Pattern("safe", ((True, 1.0), (False, 1.0)), repeats=True)
+"""Safe to unplug: slow and even, a second lit, a second dark."""
+
+
+def pattern_for(status: Status) -> Pattern | None:
+    """Give what the LED says about a status; None where it keeps what it says."""
+    lost = any(row.life is Life.FAILED for row in status.disks)
+    if lost or status.phase in (Phase.CONFIG_ERROR, Phase.FAILED):
+        return ERROR
+    if status.safe_to_unplug:
+        return SAFE
+    if status.phase is Phase.EXPORTED:
+        return BOUND
+    return ERROR if status.problem else None
+
+
+def write_attribute(path: Path, value: str) -> None:
+    """Write a sysfs attribute. Raises OSError; ENOENT if it is missing."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode("ascii"))
+    finally:
+        os.close(fd)
+
+
+class Blinker:
+    """Shows patterns on a LED, a step at a time; the poll loop calls `step` when it is due.
+
+    A repeating pattern is handed to the kernel's `timer` trigger where there is one: it blinks
+    without waking the daemon, and goes on if the daemon hangs. A step's time counts from when it
+    was really written, so a late one is never followed by a flash too short to see. I/O errors
+    end the pattern and set `failed`; nothing is raised. Times are seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self, led: Led | None, write: Callable[[Path, str], None] = write_attribute
+    ) -> None:
+        self._led = led
+        self._write = write
+        self._pattern: Pattern | None = None
+        self._next = 0
+        self._due: float | None = None
+        self._trigger_before: str | None = None
+        self._bright = "1"
+        self.failed = False
+        """The LED could not be written to; the next `start` tries again."""
+
+    def start(self, pattern: Pattern | None, now: float, *, again: bool = False) -> float | None:
+        """Show a pattern; the same one goes on undisturbed unless it is to begin `again`.
+
+        Gives the time of the next step, as `step` does. None changes nothing.
+        """
+        if pattern is None or self._led is None:
+            return self._due
+        if pattern is self._pattern and not again and not self.failed:
+            return self._due
+        self._pattern, self._next, self._due = pattern, 0, now
+        self.failed = False
+        triggers = self._triggers(self._led)
+        if pattern.repeats and "timer" in triggers and self._blink_by_kernel(self._led, pattern):
+            self._due = None
+            return None
+        try:
+            if triggers:
+                self._write(self._led.path / "trigger", "none")
+        except OSError:
+            self._fail()
+            return None
+        return self.step(now)
+
+    def step(self, now: float) -> float | None:
+        """Take the step that is due, if one is; give the time of the next one, if any."""
+        if self._due is None or now < self._due or self._pattern is None or self._led is None:
+            return self._due
+        lit, seconds = self._pattern.steps[self._next]
+        try:
+            self._write(self._led.path / "brightness", self._bright if lit else "0")
+        except OSError:
+            self._fail()
+            return None
+        self._next += 1
+        self._due = now + seconds
+        if self._next == len(self._pattern.steps):
+            self._next = 0
+            if not self._pattern.repeats:
+                self._due = None
+        return self._due
+
+    def release(self) -> None:
+        """Give the LED back to the trigger that it had before."""
+        if self._led is not None and self._trigger_before is not None:
+            try:
+                self._write(self._led.path / "trigger", self._trigger_before)
+            except OSError:
+                self.failed = True
+        self._pattern, self._due, self._trigger_before = None, None, None
+
+    def _triggers(self, led: Led) -> list[str]:
+        """Give the triggers that the kernel has for it, and remember the one in use."""
+        try:
+            self._bright = str(int((led.path / "max_brightness").read_text("ascii", "replace")))
+        except (OSError, ValueError):
+            self._bright = "1"
+        try:
+            triggers = (led.path / "trigger").read_text("ascii", "replace").split()
+        except OSError:
+            # A kernel without triggers; or the LED is gone, and then the brightness is too.
+            return []
+        if self._trigger_before is None:
+            self._trigger_before = next((t[1:-1] for t in triggers if t.startswith("[")), "none")
+        return [trigger.strip("[]") for trigger in triggers]
+
+    def _blink_by_kernel(self, led: Led, pattern: Pattern) -> bool:
+        """Let the `timer` trigger blink, delays in milliseconds; say whether it does.
+
+        Source: drivers/leds/trigger/ledtrig-timer.c; Documentation/leds/leds-class.rst.
+        """
+        (_, on_s), (_, off_s) = pattern.steps
+        try:
+            # `none` first: it ends an earlier pattern at once.
+            self._write(led.path / "trigger", "none")
+            self._write(led.path / "brightness", self._bright)
+            self._write(led.path / "trigger", "timer")
+            self._write(led.path / "delay_on", str(round(on_s * 1000)))
+            self._write(led.path / "delay_off", str(round(off_s * 1000)))
+        except OSError:
+            return False
+        return True
+
+    def _fail(self) -> None:
+        self.failed = True
+        self._due = None
