@@ -37,6 +37,8 @@ class Attribute:
     about: str
     field: str = ""
     constant: Any = None
+    fleeting: bool = False
+    """The kernel changes it by itself, so what it reads back says nothing."""
 
     def text(self, owner: object) -> str:
         """Give what is written for the Gadget or Lun that the attribute belongs to."""
@@ -51,7 +53,9 @@ GADGET_ROWS = (
     Attribute("idVendor", HEX16, "USB vendor id", "vendor_id"),
     Attribute("idProduct", HEX16, "USB product id", "product_id"),
     Attribute("bcdDevice", HEX16, "release number, decimal digits", "device_version"),
-    Attribute("bcdUSB", HEX16, "USB 2.0", constant=0x0200),
+    # The kernel raises it to 2.1 or 3.2 when a host asks, as speed and power management demand
+    # (source: composite_setup in drivers/usb/gadget/composite.c).
+    Attribute("bcdUSB", HEX16, "USB 2.0", constant=0x0200, fleeting=True),
 )
 STRING_ROWS = (
     Attribute("manufacturer", TEXT, "iManufacturer, 126 bytes of UTF-8 at most", "manufacturer"),

@@ -287,7 +287,7 @@ class ConfigFs:
             text = self._text(path / row.name)
             if row.field:
                 fields[row.field] = row.codec.parse(text)
-            elif text != row.text(None):
+            elif text != row.text(None) and not row.fleeting:
                 raise ValueError(f"{path / row.name}: {text}")
         return fields
 
