@@ -1,0 +1,16 @@
+"""The emulated CM4: a board, its disks and its USB host in QEMU, for `make run` and the tests."""
+
+from emulator.errors import EmulatorError
+from emulator.machine import Machine
+from emulator.options import Drive, MachineOptions
+from emulator.shell import HostBlock, HostShell, UartShell
+
+__all__ = [
+    "Drive",
+    "EmulatorError",
+    "HostBlock",
+    "HostShell",
+    "Machine",
+    "MachineOptions",
+    "UartShell",
+]

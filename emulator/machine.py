@@ -1,0 +1,338 @@
+"""One emulated board: QEMU, from its first instruction to its end."""
+
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from emulator import cache, devicetree, image
+from emulator.errors import EmulatorError
+from emulator.options import GIB, MIB, Drive, MachineOptions
+from emulator.qmp import Monitor
+
+QEMU = "qemu-system-aarch64"
+CMDLINE = "console=tty1 console=ttyAMA0,115200 root=/dev/ram0 rootwait loglevel=3"
+FASTER = "cryptomgr.notests"  # saves 0.6 s of self-tests that a CM4's kernel has not built in
+DISK_MODULES = "sdhci-pci nvme ahci xhci-pci"
+DEFAULT_SIZE = GIB
+UNPLUG_S = 20  # the slot powers off five seconds after the attention button
+PR_SET_PDEATHSIG = 1
+LED_TRACE = re.compile(
+    rf"@(?P<time>\d+\.\d+):pl061_set_output .* output {devicetree.LED_LINE} to (?P<level>[01])"
+)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A drive as it came to be: its image file and its size in bytes."""
+
+    path: Path
+    size: int
+
+
+def nvme_serial(index: int, drive: Drive) -> str:
+    """The serial number of the board's NVMe disk `index`."""
+    return drive.serial or f"nvme-{index}"
+
+
+class Machine:
+    """A board from power-on to power-off; a context manager that never leaves a QEMU behind.
+
+        with Machine(options) as machine:
+            uart, host = UartShell(machine.uart_path), HostShell(machine.host_path)
+            machine.go()
+
+    The CPU stands still until `go`, so that a port opened before loses no byte. A UART that nobody
+    reads stops the board as soon as its buffer is full. QEMU ends with the thread that started it.
+    """
+
+    def __init__(self, options: MachineOptions, directory: Path | None = None) -> None:
+        """Nothing happens yet. `directory` keeps images and logs; without, a temporary one."""
+        self.options = options
+        self.directory = directory or Path()
+        self._temporary = directory is None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._monitor: Monitor | None = None
+        self.drives: dict[str, Disk] = {}
+        self._plugged: dict[str, str] = {}  # NVMe name: the port it is in
+
+    def __enter__(self) -> Self:
+        """Start QEMU, the CPU still stopped: open the serial ports, then `go()`."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Kill QEMU and remove the temporary directory."""
+        self.kill()
+
+    def start(self) -> None:
+        """Build the image, make the drives and start QEMU with its CPU stopped.
+
+        Raises EmulatorError if something is missing or QEMU does not take an option.
+        """
+        if self._temporary:
+            self.directory = cache.run_directory()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._start()
+        except BaseException:
+            self.kill()
+            raise
+
+    def go(self) -> None:
+        """Let the CPU run: power-on."""
+        self.started_at = time.time()
+        self.monitor.execute("cont")
+
+    @property
+    def monitor(self) -> Monitor:
+        """QEMU's monitor. Raises EmulatorError if the machine does not run."""
+        if self._monitor is None:
+            raise EmulatorError("the emulated board does not run")
+        return self._monitor
+
+    @property
+    def running(self) -> bool:
+        """Whether QEMU is there (the board may be off all the same)."""
+        return self._process is not None and self._process.poll() is None
+
+    def image_path(self, drive: str) -> Path:
+        """The image file of "sd", "nvme0", "nvme1", … or of a disk plugged in later."""
+        return self.drives[drive].path
+
+    def kill(self) -> None:
+        """SIGKILL: what pulling the plug is to a board. Images keep what was written to them."""
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._temporary and self.directory != Path():
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def power_off(self) -> None:
+        """End QEMU in good order, so that it writes out what it holds of the images."""
+        with contextlib.suppress(EmulatorError):
+            self.monitor.execute("quit")
+        if self._process is not None:
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired as error:
+                raise EmulatorError("QEMU did not end within 10 s of being told to") from error
+
+    def screendump(self, target: Path) -> None:
+        """Write what HDMI shows to `target`, as PNG."""
+        self.monitor.execute("screendump", {"filename": str(target.absolute()), "format": "png"})
+
+    def plug_nvme(self, name: str, drive: Drive) -> None:
+        """Plug an NVMe disk into a free spare port; `name` is for unplug_nvme and image_path.
+
+        Raises EmulatorError if there is no free port or QEMU refuses.
+        """
+        taken = set(self._plugged.values())
+        ports = [f"spare{index}" for index in range(self.options.spare_ports)]
+        port = next((port for port in ports if port not in taken), None)
+        if port is None:
+            raise EmulatorError("no spare PCIe port is free", hint="MachineOptions(spare_ports=…)")
+        path = self._make_image(name, drive)
+        self.drives[name] = Disk(path, path.stat().st_size)
+        file = {"driver": "file", "filename": str(path)}
+        node = {"driver": "raw", "node-name": f"{name}-disk"}
+        self.monitor.execute("blockdev-add", {**node, "file": file})
+        self.monitor.execute(
+            "device_add",
+            {
+                "driver": "nvme",
+                "id": name,
+                "bus": port,
+                "drive": f"{name}-disk",
+                "serial": drive.serial or name,
+                "logical_block_size": drive.logical_block_size,
+                "physical_block_size": drive.logical_block_size,
+            },
+        )
+        self._plugged[name] = port
+
+    def unplug_nvme(self, name: str) -> None:
+        """Press the slot's attention button and wait until the disk is out (some 5 s).
+
+        Raises EmulatorError if the board does not let go of it.
+        """
+        since = len(self.monitor.events)
+        self.monitor.execute("device_del", {"id": name})
+        self.monitor.wait_for_event(
+            "DEVICE_DELETED", lambda event: event["data"].get("device") == name, since, UNPLUG_S
+        )
+        if self._plugged.pop(name).startswith("spare"):  # else QEMU has dropped the drive itself
+            self.monitor.execute("blockdev-del", {"node-name": f"{name}-disk"})
+
+    def led_changes(self) -> list[tuple[float, bool]]:
+        """Every change of the ACT LED's line so far: (seconds since `go`, on).
+
+        Read outside the board, from QEMU's trace of the GPIO controller's outputs.
+        """
+        text = (self.directory / "trace.log").read_text(errors="replace")
+        return [
+            (float(match["time"]) - self.started_at, match["level"] == "1")
+            for match in LED_TRACE.finditer(text)
+        ]
+
+    def _start(self) -> None:
+        """The work of `start`."""
+        options = self.options
+        initramfs, tree = self.directory / "initramfs.cpio", self.directory / "board.dtb"
+        files = dict(options.files)
+        if options.hook:
+            files["/emulator/hook.sh"] = options.hook.encode()
+        settings: dict[str, str | int | float] = {
+            "UDCS": options.udcs,
+            "UDC_DELAY_S": options.udc_delay_s,
+            "USB_SETTLE_S": options.usb_settle_s,
+            "SUPER_SPEED": int(options.super_speed),
+            "READ_ONLY": " ".join(self._read_only()),
+            "DISK_MODULES": DISK_MODULES if options.load_disk_drivers else "",
+        }
+        ground = image.build(initramfs, settings, files, options.checkout)
+        board = [QEMU, "-M", "virt", "-cpu", "cortex-a72", "-smp", "2"]
+        board += ["-m", str(options.ram_mib), "-nodefaults", "-display", "none"]
+        devicetree.write(
+            tree, board, model=options.model, serial=options.serial_number, led=options.led
+        )
+        ours, theirs = socket.socketpair()
+        command = [*board, "-dtb", str(tree), "-kernel", str(ground.kernel)]
+        command += ["-initrd", str(initramfs), "-append", self._cmdline(), "-S", "-no-reboot"]
+        command += ["-chardev", f"socket,id=qmp,fd={theirs.fileno()}"]
+        command += ["-mon", "chardev=qmp,mode=control"]
+        command += ["-chardev", "pty,id=uart", "-serial", "chardev:uart"]
+        command += ["-device", "virtio-serial-pci", "-chardev", "pty,id=host"]
+        # A port, not a console: QEMU throws away what a console's reader is too slow for.
+        command += ["-device", "virtserialport,chardev=host,name=host"]
+        width, height = options.screen
+        command += ["-device", f"virtio-gpu-pci,xres={width},yres={height}"]
+        command += ["-trace", "pl061_set_output", "-D", str(self.directory / "trace.log")]
+        command += ["-msg", "timestamp=on", *self._drive_arguments(), *options.qemu_arguments]
+        with theirs:
+            self._process = self._launch(command, theirs)
+        self._connect(ours)
+
+    def _read_only(self) -> list[str]:
+        """What guest/init knows the locked disks by."""
+        options = self.options
+        serials = ["sd"] if options.sd is not None and options.sd.read_only else []
+        for index, drive in enumerate(options.nvme):
+            if drive.read_only:
+                serials.append(nvme_serial(index, drive))
+        return serials
+
+    def _cmdline(self) -> str:
+        """The kernel's command line."""
+        return " ".join(filter(None, (CMDLINE, FASTER, self.options.cmdline)))
+
+    def _launch(self, command: list[str], monitor: socket.socket) -> "subprocess.Popen[bytes]":
+        """Start QEMU such that it dies with us."""
+        libc = ctypes.CDLL(None)
+        parent = os.getpid()
+
+        def die_with_parent() -> None:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+
+        with (self.directory / "qemu.log").open("wb") as log:
+            try:
+                return subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[monitor.fileno()],
+                    preexec_fn=die_with_parent,
+                    start_new_session=True,  # a terminal's Ctrl-C is for the board
+                )
+            except FileNotFoundError as error:
+                raise EmulatorError(f"{QEMU} is not installed", hint="run: make setup") from error
+
+    def _connect(self, connection: socket.socket) -> None:
+        """Greet the monitor and ask for the serial ports."""
+        try:
+            self._monitor = Monitor(connection)
+            devices = self._monitor.execute("query-chardev")
+        except EmulatorError as error:
+            said = (self.directory / "qemu.log").read_text(errors="replace").strip()
+            if said:
+                raise EmulatorError(f"QEMU did not start: {said}") from error
+            raise
+        ports = {device["label"]: device["filename"] for device in devices}
+        self.uart_path = ports["uart"].removeprefix("pty:")
+        self.host_path = ports["host"].removeprefix("pty:")
+
+    def _drive_arguments(self) -> list[str]:
+        """The SD card, the NVMe disks, the spare ports."""
+        arguments: list[str] = []
+        options = self.options
+        if options.sd is not None:
+            arguments += self._drive("sd", options.sd)
+            size = self.drives["sd"].size
+            if size & (size - 1):
+                raise EmulatorError(
+                    f"an SD card of {size} bytes cannot be: its size is a power of two",
+                    hint="for example 1G",
+                )
+            arguments += ["-device", "sdhci-pci", "-device", "sd-card,drive=sd-disk"]
+        for index, drive in enumerate(options.nvme):
+            name = f"nvme{index}"
+            arguments += self._drive(name, drive)
+            block = drive.logical_block_size
+            port = f"pcie-root-port,id=port{index},chassis={index + 1},slot={index + 1}"
+            arguments += ["-device", port]
+            device = f"nvme,id={name},bus=port{index},drive={name}-disk"
+            device += f",serial={nvme_serial(index, drive)}"
+            device += f",logical_block_size={block},physical_block_size={block}"
+            arguments += ["-device", device]
+            self._plugged[name] = f"port{index}"
+        for index in range(options.spare_ports):
+            number = 100 + index
+            port = f"pcie-root-port,id=spare{index},chassis={number},slot={number}"
+            arguments += ["-device", port]
+        return arguments
+
+    def _drive(self, name: str, drive: Drive) -> list[str]:
+        """Make the image and give QEMU's option for it."""
+        path = self._make_image(name, drive)
+        self.drives[name] = Disk(path, path.stat().st_size)
+        escaped = str(path).replace(",", ",,")
+        option = f"if=none,id={name}-disk,format=raw,file={escaped}"
+        if drive.write_bytes_per_s:
+            option += f",throttling.bps-write={drive.write_bytes_per_s}"
+        return ["-drive", option]
+
+    def _make_image(self, name: str, drive: Drive) -> Path:
+        """The drive's image file, made or grown, sparse; QEMU works on it in place."""
+        path = (drive.path or self.directory / f"{name}.img").absolute()
+        size = path.stat().st_size if path.exists() else 0
+        wanted = drive.size_bytes or size or DEFAULT_SIZE
+        if wanted < size:
+            raise EmulatorError(
+                f"{path} is longer ({size} bytes) than the drive it is for ({wanted} bytes)"
+            )
+        if wanted > size:
+            if wanted % MIB:
+                raise EmulatorError(f"a drive of {wanted} bytes is no whole number of MiB")
+            path.touch()
+            os.truncate(path, wanted)
+        return path

@@ -1,0 +1,247 @@
+"""A person's or a script's run of the emulated board: its UART, and what the USB host sees."""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import termios
+import threading
+import time
+import tty
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emulator.cache import say
+from emulator.errors import EmulatorError
+from emulator.line import Line
+from emulator.machine import Machine
+from emulator.options import MachineOptions
+from emulator.shell import HostBlock, HostShell
+
+END_KEY = b"\x1d"  # Ctrl-]
+POLL_S = 0.5
+STEADY_S = 10  # a screen that still changes after this is photographed as it is
+COLUMNS = ("disk", "LUN", "size", "block", "access", "inquiry string", "USB serial number")
+
+TRY_THIS = """\
+  The board's UART is in this terminal: log in as root (no password).
+  Try there:   gadgetd status     what is exported, and to whom
+               gadgetd scan       every disk and why it is exported or not
+               poweroff
+  The USB host's side is shown in lines that start with "host:".
+  Ctrl-] ends; Ctrl-C goes to the board.
+"""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is to come of a run besides a board that runs."""
+
+    timeout_s: float = 120
+    screenshot: Path | None = None
+    uart_log: Path | None = None
+
+
+def attended(options: MachineOptions, wishes: Wishes) -> int:
+    """Run the board with its UART in this terminal until Ctrl-] or until it is switched off."""
+    print(TRY_THIS, flush=True)
+    with Machine(options) as machine, contextlib.ExitStack() as stack:
+        out = sys.stdout.fileno()
+        line = Line(machine.uart_path, log=_fresh(wishes.uart_log), tap=_writer(out))
+        stack.callback(line.close)
+        host = HostShell(machine.host_path)
+        stack.callback(host.close)
+        stop = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(host, stop, "\r\n"), daemon=True)
+        stack.callback(watcher.join, 5)
+        stack.callback(stop.set)
+        machine.go()
+        watcher.start()
+        with _raw_terminal():
+            _type(line, machine)
+        print()
+        if wishes.screenshot and machine.running:
+            machine.screendump(wishes.screenshot)
+            say(f"HDMI's picture is in {wishes.screenshot}")
+        say("the board has switched itself off" if not machine.running else "the board is ended")
+    return 0
+
+
+def unattended(options: MachineOptions, wishes: Wishes) -> int:
+    """Boot the board, its UART going to stdout; 0 if the host comes to see every drive, else 1."""
+    with Machine(options) as machine, contextlib.ExitStack() as stack:
+        line = Line(
+            machine.uart_path, log=_fresh(wishes.uart_log), tap=_writer(sys.stdout.fileno())
+        )
+        stack.callback(line.close)
+        host = HostShell(machine.host_path)
+        stack.callback(host.close)
+        machine.go()
+        start = time.monotonic()
+        sizes = [drive.size for drive in machine.drives.values()]
+        blocks, why = _await(host, machine, sizes, wishes.timeout_s)
+        if not why:
+            line.expect("login: ", wishes.timeout_s)
+        took = time.monotonic() - start
+        if wishes.screenshot and machine.running:
+            _photograph(machine, wishes.screenshot)
+        machine.power_off()
+    print(f"\nThe USB host, {took:.1f} s after power-on:")
+    print(table(blocks))
+    if why:
+        print(f"emulator: {why}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def on_a_port(options: MachineOptions, wishes: Wishes) -> int:
+    """Run the board with its UART left to another program, which opens the port named here."""
+    with Machine(options) as machine, contextlib.ExitStack() as stack:
+        host = HostShell(machine.host_path)
+        stack.callback(host.close)
+        print(f"uart: {machine.uart_path}", flush=True)
+        stop = threading.Event()
+        machine.go()
+        say("Ctrl-C ends")
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(host, stop, "\n")
+        if wishes.screenshot and machine.running:
+            machine.screendump(wishes.screenshot)
+    return 0
+
+
+def table(blocks: Sequence[HostBlock]) -> str:
+    """The disks as the USB host sees them, a row each."""
+    if not blocks:
+        return "  no disk"
+    rows = [COLUMNS]
+    rows += [
+        (
+            block.device,
+            str(block.lun),
+            size_text(block.size_bytes),
+            str(block.logical_block_size),
+            "read-only" if block.ro else "read-write",
+            f"{block.vendor} {block.model} {block.rev}",
+            block.usb_serial,
+        )
+        for block in blocks
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    return "\n".join(
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def size_text(size_bytes: int) -> str:
+    """A size as people order it: 1 GiB, 512 MiB."""
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+        if size_bytes >= scale and size_bytes % (scale // 8) == 0:
+            return f"{size_bytes / scale:g} {unit}"
+    return f"{size_bytes} bytes"
+
+
+def _await(
+    host: HostShell, machine: Machine, sizes: list[int], timeout_s: float
+) -> tuple[list[HostBlock], str]:
+    """Wait for disks of these sizes at the host; returns what it sees and what is wrong, or ""."""
+    deadline = time.monotonic() + timeout_s
+    blocks: list[HostBlock] = []
+    try:
+        host.wait_until_ready(timeout_s)
+        while machine.running:
+            blocks = host.blocks()
+            seen = sorted(block.size_bytes for block in blocks)
+            if seen == sorted(sizes) and host.has_attached(blocks):
+                return host.blocks(), ""
+            if time.monotonic() > deadline:
+                return blocks, (
+                    f"drives of the board: {len(sizes)}; disks that the host sees after"
+                    f" {timeout_s:g} s: {len(blocks)}. The UART's lines above say why."
+                )
+            host.run("usleep 200000")
+    except EmulatorError as error:
+        if machine.running:
+            return blocks, str(error)
+    return blocks, "the board switched itself off before the host saw its drives"
+
+
+def _watch(host: HostShell, stop: threading.Event, newline: str) -> None:
+    """Print the host's table whenever it has changed and stands still, until told to stop."""
+    shown: list[HostBlock] = []
+    before = shown
+    with contextlib.suppress(EmulatorError):  # the board is off
+        host.wait_until_ready(timeout_s=600)
+        while not stop.wait(POLL_S):
+            blocks = host.blocks()
+            steady, before = blocks == before, blocks
+            if steady and blocks != shown and host.has_attached(blocks):
+                shown = blocks
+                lines = ["", "host: the USB host now sees", *table(blocks).splitlines(), ""]
+                sys.stdout.write(newline.join(lines) + newline)
+                sys.stdout.flush()
+
+
+def _type(line: Line, machine: Machine) -> None:
+    """Pass what is typed to the UART, until Ctrl-] or until the board is off."""
+    keyboard = sys.stdin.fileno()
+    while machine.running:
+        ready, _, _ = select.select([keyboard], [], [], POLL_S)
+        if not ready:
+            continue
+        typed = os.read(keyboard, 1024)
+        if not typed or END_KEY in typed:
+            return
+        line.send(typed)
+
+
+@contextlib.contextmanager
+def _raw_terminal() -> Iterator[None]:
+    """Every key goes through as it is; the terminal is as it was when this ends."""
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    tty.setraw(keyboard)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+
+
+def _photograph(machine: Machine, target: Path) -> None:
+    """Save HDMI's picture once it has stood still for a second."""
+    deadline = time.monotonic() + STEADY_S
+    earlier = None
+    while True:
+        machine.screendump(target)
+        picture = target.read_bytes()
+        if picture == earlier or time.monotonic() > deadline:
+            break
+        earlier = picture
+        time.sleep(1)  # that is what is measured: a second without change
+    say(f"HDMI's picture is in {target}")
+
+
+def _writer(descriptor: int) -> Callable[[bytes], None]:
+    """Writes bytes as they come, all of them."""
+
+    def write(data: bytes) -> None:
+        while data:
+            data = data[os.write(descriptor, data) :]
+
+    return write
+
+
+def _fresh(log: Path | None) -> Path | None:
+    """A log begins with this run."""
+    if log is not None:
+        log.write_bytes(b"")
+    return log
+
+
+def end_on_sigterm() -> None:
+    """Have SIGTERM end this program the way Ctrl-C does, cleaning up."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
