@@ -1,0 +1,307 @@
+"""Which disks exist, which can never be exported, and which are known to be on their way.
+
+Facts come from the kernel by way of pyudev; nothing here writes anything. udevd is not needed:
+the monitor listens to the kernel's own uevents, and all attributes are read from sysfs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pyudev
+
+from gadgetd.disk import Disk, Found, Kind
+
+SECTOR_BYTES = 512
+"""The unit of /sys/block/X/size, whatever the disk's own block size is."""
+
+_SUBSYSTEMS = ("block", "nvme", "mmc", "mmc_host", "pci", "udc", "leds")
+_NVME_CLASS = "0x0108"
+_SDHCI_CLASS = "0x0805"
+
+# Whole disks to udev, but no place for a user's data.
+_NEVER = (
+    ("mmcblk*boot[0-9]*", "boot area of an eMMC"),
+    ("mmcblk*rpmb", "replay-protected area of an eMMC"),
+    ("mmcblk*gp[0-9]*", "general-purpose area of an eMMC"),
+    ("loop*", "loop device"),
+    ("ram*", "RAM disk"),
+    ("zram*", "compressed RAM disk"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnGadget:
+    """What a disk that comes back through our own gadget shows of itself on USB."""
+
+    vendor_id: int
+    product_id: int
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A disk that is on its way: its controller is there, the disk is not. `key` is unique."""
+
+    key: str
+    kind: Kind
+    text: str
+    """What is waited for, in words: `NVMe at 0000:01:00.0`."""
+    certain: bool = True
+    """False where there may be nothing at all, as in an SD slot that looks empty so far."""
+
+
+class BlockScan:
+    """The kernel's disks. Create it before the first `disks` call: it listens from then on.
+
+    `context` and `monitor` are pyudev's; `proc` is where mountinfo and swaps are read.
+    """
+
+    def __init__(
+        self,
+        context: pyudev.Context | None = None,
+        monitor: pyudev.Monitor | None = None,
+        proc: Path = Path("/proc"),
+    ) -> None:
+        self._context = context or pyudev.Context()
+        if monitor is None:
+            # Before any enumeration, or a disk that appears between the two is lost. The kernel's
+            # own events need no udevd; with devtmpfs the nodes are there before the event is.
+            monitor = pyudev.Monitor.from_netlink(self._context, source="kernel")
+            for subsystem in _SUBSYSTEMS:
+                monitor.filter_by(subsystem)
+            monitor.start()
+        self._monitor = monitor
+        self._proc = proc
+
+    def fileno(self) -> int:
+        """Give the descriptor that is readable when a uevent has come."""
+        return int(self._monitor.fileno())
+
+    def drain(self) -> frozenset[str]:
+        """Read all events that have come and tell the subsystems they were about.
+
+        An overflow of the socket loses events, so it counts as an event of every subsystem.
+        """
+        changed: set[str] = set()
+        while True:
+            try:
+                device = self._monitor.poll(timeout=0)
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                return frozenset(_SUBSYSTEMS)
+            if device is None:
+                return frozenset(changed)
+            changed.add(str(device.subsystem))
+
+    def disks(self, own: OwnGadget | None = None) -> tuple[Found, ...]:
+        """List all whole disks, in no particular order, each with the scan's refusal if any."""
+        uses = _uses(self._proc)
+        partitions: dict[str, list[str]] = {}
+        whole: list[pyudev.Device] = []
+        for device in self._list("block"):
+            if device.device_type == "partition":
+                parent = device.parent  # None if the disk has left since it was listed.
+                if parent is not None:
+                    partitions.setdefault(parent.sys_name, []).append(device.sys_name)
+            else:
+                whole.append(device)
+        found = []
+        for device in whole:
+            disk = _describe(device)
+            names = (disk.name, *partitions.get(disk.name, ()))
+            found.append(Found(disk, _refusal(device, disk, own) or _in_use(device, names, uses)))
+        return tuple(found)
+
+    def pending(self) -> tuple[Pending, ...]:
+        """List the disks that are known to be on their way."""
+        owners = {name for device in self._list("block") for name in _ancestors(device)}
+        return (*self._pending_pci(owners), *self._pending_mmc(owners))
+
+    def _pending_pci(self, owners: set[str]) -> Iterator[Pending]:
+        for device in self._list("pci"):
+            pci_class = _text(device, "class")
+            name = device.sys_name
+            if pci_class.startswith(_NVME_CLASS) and name not in owners:
+                if _nvme_state(Path(device.sys_path)) not in ("dead", "deleting"):
+                    yield Pending(name, Kind.NVME, f"NVMe at {name}")
+            elif pci_class.startswith(_SDHCI_CLASS) and not device.driver:
+                yield Pending(name, Kind.SD, f"SD host at {name}", certain=False)
+
+    def _pending_mmc(self, owners: set[str]) -> Iterator[Pending]:
+        cards = list(self._list("mmc"))
+        for card in cards:
+            if _text(card, "type") in ("MMC", "SD") and card.sys_name not in owners:
+                yield Pending(card.sys_name, Kind.SD, f"card {card.sys_name}")
+        occupied = {name for card in cards for name in _ancestors(card)}
+        for host in self._list("mmc_host"):
+            if host.sys_name not in occupied:
+                yield Pending(host.sys_name, Kind.SD, f"card in {host.sys_name}", certain=False)
+
+    def _list(self, subsystem: str) -> list[pyudev.Device]:
+        # A device that vanishes while we enumerate ends pyudev's generator with an error. Its
+        # removal is an event of its own, so after a few tries a shorter list will do.
+        devices: list[pyudev.Device] = []
+        for _ in range(5):
+            devices.clear()
+            try:
+                devices.extend(self._context.list_devices(subsystem=subsystem))
+            except pyudev.DeviceNotFoundError:
+                continue
+            break
+        return devices
+
+
+def _describe(device: pyudev.Device) -> Disk:
+    name = device.sys_name
+    kind = _kind(device)
+    model, serial = _identity(device, kind)
+    return Disk(
+        name=name,
+        kind=kind,
+        node=Path(device.device_node or f"/dev/{name}"),
+        size_bytes=_number(device, "size") * SECTOR_BYTES,
+        block_size=_number(device, "queue/logical_block_size") or SECTOR_BYTES,
+        read_only=_number(device, "ro") == 1,
+        model=model,
+        serial=serial,
+        location=_location(device),
+    )
+
+
+def _kind(device: pyudev.Device) -> Kind:
+    name = device.sys_name
+    if name.startswith("nvme"):
+        return Kind.NVME
+    if name.startswith("mmcblk"):
+        # The eMMC's boot areas and the like have no type of their own and are left out by name.
+        return Kind.SD if _text(device, "device/type") == "SD" else Kind.EMMC
+    if name.startswith("sd"):
+        if device.find_parent("usb", "usb_device") is not None:
+            return Kind.USB
+        return Kind.SATA if "/ata" in device.sys_path else Kind.OTHER
+    return Kind.OTHER
+
+
+def _identity(device: pyudev.Device, kind: Kind) -> tuple[str, str]:
+    if device.sys_name.startswith("mmcblk"):
+        return _text(device, "device/name"), _text(device, "device/serial")
+    if kind is Kind.NVME:
+        return _text(device, "device/model"), _text(device, "device/serial")
+    model = f"{_text(device, 'device/vendor')} {_text(device, 'device/model')}".strip()
+    usb = device.find_parent("usb", "usb_device")
+    if usb is not None:
+        return model, _text(usb, "serial")
+    return model, _unit_serial(Path(device.sys_path) / "device" / "vpd_pg80")
+
+
+def _unit_serial(path: Path) -> str:
+    # VPD page 0x80: four bytes of header, then the serial number in ASCII (source: SPC-4, 7.8).
+    try:
+        return path.read_bytes()[4:].decode("ascii", "replace").strip("\0 ")
+    except OSError:
+        return ""
+
+
+def _location(device: pyudev.Device) -> str:
+    for parent in device.ancestors:
+        if parent.subsystem in ("usb", "pci", "platform"):
+            # Namespaces of one NVMe controller share everything else.
+            namespace = _text(device, "nsid")
+            return f"{parent.sys_name} n{namespace}" if namespace else str(parent.sys_name)
+    return ""
+
+
+def _refusal(device: pyudev.Device, disk: Disk, own: OwnGadget | None) -> str:
+    for pattern, what in _NEVER:
+        if fnmatchcase(disk.name, pattern):
+            return f"{what}: never exported"
+    if not disk.name.startswith(("mmcblk", "nvme", "sd")):
+        return "not an eMMC, SD, NVMe, SATA or USB disk"
+    if _number(device, "hidden") == 1:
+        return "hidden path of a multipath NVMe disk"
+    if disk.size_bytes == 0:
+        return "no medium (size 0)"
+    if own is not None and disk.kind is Kind.USB and _is_own(device, own):
+        return "comes from this gadget itself"
+    return ""
+
+
+def _is_own(device: pyudev.Device, own: OwnGadget) -> bool:
+    usb = device.find_parent("usb", "usb_device")
+    shown = (_hex(usb, "idVendor"), _hex(usb, "idProduct"), _text(usb, "serial"))
+    return shown == (own.vendor_id, own.product_id, own.serial)
+
+
+def _in_use(device: pyudev.Device, names: tuple[str, ...], uses: Mapping[str, str]) -> str:
+    for name in names:
+        if name in uses:
+            return uses[name]
+        partition = name if name != device.sys_name else ""
+        holders = Path(device.sys_path, partition, "holders")
+        try:
+            held_by = sorted(os.listdir(holders))  # noqa: PTH208 - names are all that is wanted
+        except OSError:
+            held_by = []
+        if held_by:
+            return f"in use by {', '.join(held_by)}"
+    return ""
+
+
+def _uses(proc: Path) -> dict[str, str]:
+    """Kernel name of each mounted or swapped-to block device -> what it is used for."""
+    uses = {}
+    for line in _lines(proc / "self" / "mountinfo"):
+        # Source: proc(5). Fields before the lone "-" vary in number, those after it do not.
+        fields, _, rest = line.partition(" - ")
+        source = rest.split(" ")[1] if rest.count(" ") else ""
+        if source.startswith("/dev/"):
+            # Spaces and the like stand as octal escapes, which a person reads well enough.
+            uses[os.path.basename(source)] = f"mounted at {fields.split(' ')[4]}"  # noqa: PTH119
+    for line in _lines(proc / "swaps")[1:]:
+        name = line.partition(" ")[0].partition("\t")[0]
+        uses[os.path.basename(name)] = "in use as swap"  # noqa: PTH119
+    return uses
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+def _ancestors(device: pyudev.Device) -> Iterator[str]:
+    yield from (parent.sys_name for parent in device.ancestors)
+
+
+def _nvme_state(pci: Path) -> str:
+    for state in pci.glob("nvme/nvme*/state"):
+        try:
+            return state.read_text().strip()
+        except OSError:
+            continue
+    return ""
+
+
+def _text(device: pyudev.Device, attribute: str) -> str:
+    value = device.attributes.get(attribute)
+    return value.decode("utf-8", "replace").strip() if value is not None else ""
+
+
+def _number(device: pyudev.Device, attribute: str) -> int:
+    text = _text(device, attribute)
+    return int(text) if text.isdigit() else 0
+
+
+def _hex(device: pyudev.Device, attribute: str) -> int:
+    try:
+        return int(_text(device, attribute), 16)
+    except ValueError:
+        return -1

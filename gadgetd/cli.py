@@ -1,0 +1,221 @@
+"""`gadgetd`: arguments and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gadgetd import __version__
+from gadgetd.errors import ConfigError, ControlError, GadgetdError
+
+if TYPE_CHECKING:
+    import argparse
+
+CONFIG = Path("/etc/gadgetd.yaml")
+
+OK, FAILED, USAGE, BAD_CONFIG, NO_DAEMON = 0, 1, 2, 3, 4
+
+_DESCRIPTION = """\
+Exports this board's eMMC, SD and NVMe to the PC on its USB cable, as USB disks.
+Without a command: run."""
+
+_EPILOG = f"""\
+exit codes:
+  {OK}  done                      {BAD_CONFIG}  the configuration is wrong
+  {FAILED}  failed, and said why      {NO_DAEMON}  the daemon is not running, or refuses
+  {USAGE}  wrong arguments
+
+The configuration is {CONFIG}; without it the defaults hold. All options, each explained:
+{CONFIG}.example"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code. Errors become one sentence and a hint."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if words in ([], ["run"]):
+            # What init starts. It does not pay for argparse.
+            return _run(CONFIG)
+        code = _dispatch(words)
+        sys.stdout.flush()
+    except GadgetdError as error:
+        print(f"gadgetd: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return _code(error)
+    except KeyboardInterrupt:
+        return FAILED
+    except BrokenPipeError:
+        # Python's own end would try to write what is left once more, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+    return code
+
+
+def _code(error: GadgetdError) -> int:
+    if isinstance(error, ConfigError):
+        return BAD_CONFIG
+    return NO_DAEMON if isinstance(error, ControlError) else FAILED
+
+
+def _dispatch(words: Sequence[str]) -> int:
+    options = _parser().parse_args(words)
+    command: Callable[[argparse.Namespace], int] = options.action
+    return command(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="gadgetd",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"gadgetd {__version__}")
+    parser.set_defaults(action=lambda _: _run(CONFIG))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def command(
+        name: str, action: Callable[[argparse.Namespace], int], words: str
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
+        added.set_defaults(action=action)
+        return added
+
+    run = command("run", lambda o: _run(o.config), "export the disks until stopped (init does it)")
+    status = command("status", _status, "show what is exported and what is wrong")
+    how = status.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="for programs; see docs/uart.md")
+    how.add_argument("--watch", action="store_true", help="show it anew whenever it changes")
+    scan = command("scan", _scan, "list all disks and why each is exported or not; changes nothing")
+    scan.add_argument("--json", action="store_true", help="for programs")
+    check = command("check", _check, "check a configuration file; changes nothing")
+    check.add_argument("file", type=Path, nargs="?", default=CONFIG, metavar="FILE")
+    for each in (run, scan):
+        each.add_argument("--config", type=Path, default=CONFIG, metavar="FILE")
+    eject = command("eject", _eject, "take a disk from the host, flush it, and say when it is safe")
+    eject.add_argument("disk", metavar="LUN|NAME")
+    eject.add_argument("--force", action="store_true", help="even if the host has locked it")
+    insert = command("insert", _insert, "give an ejected disk back to the host")
+    insert.add_argument("disk", metavar="LUN|NAME")
+    digest = command("hash", _hash, "print the SHA-256 of an exported disk")
+    digest.add_argument("disk", metavar="LUN|NAME")
+    command("stop", _stop, "take all disks from the host and flush them; the daemon stays")
+    command("start", _start, "export again after stop")
+    command("reload", _reload, f"read {CONFIG} again, as SIGHUP does")
+    command("log", _log, "show what has happened since the start")
+    return parser
+
+
+def _run(config: Path) -> int:
+    # Imported here: pyudev is most of the start, and only the daemon needs it.
+    from gadgetd.main import run
+
+    run(config)
+    return OK
+
+
+def _status(options: argparse.Namespace) -> int:
+    from gadgetd import client
+    from gadgetd.console import to_text
+
+    if options.json:
+        _print_json(client.fetch_status())
+    elif options.watch:
+        client.watch(lambda status: print(f"\x1b[H\x1b[2J{to_text(status)}", flush=True))
+    else:
+        print(to_text(client.from_json(client.fetch_status())))
+    return OK
+
+
+def _scan(options: argparse.Namespace) -> int:
+    from gadgetd import client
+
+    verdicts = client.scan(options.config)
+    if options.json:
+        _print_json([client.verdict_to_json(verdict) for verdict in verdicts])
+    else:
+        print("\n".join(client.scan_lines(verdicts)))
+    return OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    from gadgetd.config import load
+
+    if not os.path.exists(options.file):  # noqa: PTH110 - unlike Path.exists, it raises nothing
+        raise ConfigError("there is no such file", file=options.file)
+    load(options.file)
+    print(f"{options.file}: good")
+    return OK
+
+
+def _eject(options: argparse.Namespace) -> int:
+    from gadgetd import client
+
+    client.send("eject", disk=options.disk, force=options.force)
+    row = client.wait_for_eject(options.disk)
+    print(f"{row.disk.name} is {row.life}: all that the host wrote is on the disk")
+    return OK
+
+
+def _insert(options: argparse.Namespace) -> int:
+    from gadgetd import client
+
+    client.send("insert", disk=options.disk)
+    return OK
+
+
+def _hash(options: argparse.Namespace) -> int:
+    from gadgetd import client
+
+    disk, digest = client.sha256(options.disk, client.show_progress)
+    print(f"{digest}  {disk.node}")
+    return OK
+
+
+def _stop(_options: argparse.Namespace) -> int:
+    from gadgetd import client
+
+    if not client.send("stop")["safe"]:
+        raise GadgetdError(
+            "stopped, but not all data could be written", hint="see gadgetd log and dmesg"
+        )
+    print("stopped: all that the host wrote is on the disks")
+    return OK
+
+
+def _start(_options: argparse.Namespace) -> int:
+    return _tell("start")
+
+
+def _reload(_options: argparse.Namespace) -> int:
+    return _tell("reload")
+
+
+def _tell(command: str) -> int:
+    from gadgetd import client
+
+    status = client.from_json(client.send(command)["status"])
+    problem = status.problem or next((each for each in status.advice if each.file), None)
+    if problem is not None:
+        raise GadgetdError(problem.message, hint=problem.hint)
+    print(status.message)
+    return OK
+
+
+def _log(_options: argparse.Namespace) -> int:
+    from gadgetd import client
+
+    print("\n".join(client.send("log")["lines"]))
+    return OK
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    print(json.dumps(value, indent=2))

@@ -1,0 +1,214 @@
+"""The commands of the UART shell, each a short talk with the daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from gadgetd import control, text
+from gadgetd.config import load
+from gadgetd.disk import Disk, Kind, Verdict
+from gadgetd.errors import ControlError, GadgetdError
+from gadgetd.hold import in_use
+from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Problem, Status
+from gadgetd.traffic import read_counters
+
+POLL_S = 0.5
+CHUNK_BYTES = 1 << 20
+_STOP_TIMEOUT_S = 600.0
+"""A stop flushes all disks first, and there are slow ones."""
+
+
+def fetch_status() -> dict[str, Any]:
+    """Ask the daemon for its status, as `to_json` gave it. Raises ControlError."""
+    status: dict[str, Any] = control.ask({"command": "status"})["status"]
+    return status
+
+
+def send(command: str, **fields: Any) -> dict[str, Any]:
+    """Have the daemon do something and return its reply. Raises ControlError."""
+    return control.ask({"command": command, **fields}, timeout_s=_STOP_TIMEOUT_S)
+
+
+def from_json(value: dict[str, Any]) -> Status:
+    """Turn what `to_json` gave back into the status."""
+    rows = []
+    for row in value["disks"]:
+        fields = {key: row[key] for key in Disk.__slots__}
+        disk = Disk(**fields | {"kind": Kind(row["kind"]), "node": Path(row["node"])})
+        rest = {key: row[key] for key in DiskStatus.__slots__ if key != "disk"}
+        rows.append(DiskStatus(disk, **rest | {"life": Life(row["life"])}))
+    controller, problem = value["controller"], value["problem"]
+    return Status(
+        version=value["version"],
+        phase=Phase(value["phase"]),
+        message=value["message"],
+        board=Board(**value["board"]),
+        problem=Problem(**problem) if problem else None,
+        advice=tuple(Problem(**each) for each in value["advice"]),
+        controller=Controller(**controller) if controller else None,
+        disks=tuple(rows),
+        safe_to_unplug=value["safe_to_unplug"],
+    )
+
+
+def scan(config_path: Path) -> list[Verdict]:
+    """Judge every disk as the daemon does or would, changing nothing.
+
+    A daemon that runs is asked, since its own disks look taken from outside. Raises ConfigError.
+    """
+    try:
+        return [_verdict(row) for row in from_json(fetch_status()).disks]
+    except ControlError:
+        pass  # None runs: look ourselves.
+    from gadgetd.blockscan import BlockScan
+    from gadgetd.plan import choose
+
+    verdicts = choose(BlockScan().disks(), load(config_path))
+    return [
+        replace(v, exported=False, reason="in use on the board") if _taken(v) else v
+        for v in verdicts
+    ]
+
+
+def _taken(verdict: Verdict) -> bool:
+    return verdict.exported and in_use(verdict.disk)
+
+
+def _verdict(row: DiskStatus) -> Verdict:
+    reason = f"LUN {row.lun}; {row.reason}" if row.lun is not None else row.reason
+    return Verdict(row.disk, row.lun is not None, reason, row.read_only)
+
+
+def scan_lines(verdicts: list[Verdict]) -> list[str]:
+    """Give a line for each disk, aligned, with its verdict and the reason."""
+    if not verdicts:
+        return ["no disk"]
+    cells = [
+        (
+            "export" if v.exported else "-",
+            v.disk.name,
+            v.disk.kind.caption,
+            text.size(v.disk.size_bytes),
+            "ro" if v.read_only else "rw",
+            text.plain(v.disk.model) or "-",
+            text.plain(v.reason),
+        )
+        for v in verdicts
+    ]
+    widths = [max(len(row[i]) for row in cells) for i in range(6)]
+    return [
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[-1]])
+        for row in cells
+    ]
+
+
+def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    """Give a verdict as plain JSON values."""
+    value = asdict(verdict)
+    disk: dict[str, Any] = value.pop("disk")
+    return disk | value | {"node": str(disk["node"])}
+
+
+def wait_for_eject(disk: str) -> DiskStatus:
+    """Wait until a disk that was ejected is flushed. Raises ControlError if it cannot be."""
+    while True:
+        row = find(from_json(fetch_status()), disk)
+        if row.life is Life.FAILED:
+            raise ControlError(
+                f"{row.disk.name} did not take all data",
+                hint="do not trust what was written to it; see dmesg",
+            )
+        if row.life is Life.GONE:
+            raise ControlError(
+                f"{row.disk.name} left the board before all data was on it",
+                hint="do not trust what was written to it",
+            )
+        if row.life is not Life.EJECTING:
+            return row
+        time.sleep(POLL_S)
+
+
+def find(status: Status, wanted: str) -> DiskStatus:
+    """Find an exported disk by LUN number or kernel name. Raises ControlError."""
+    rows = [row for row in status.disks if row.lun is not None]
+    # A name means the disk that is there, not one that left and was called the same.
+    for row in sorted(rows, key=lambda row: row.life is Life.GONE):
+        if wanted in (str(row.lun), row.disk.name):
+            return row
+    there = ", ".join(f"{row.lun} ({row.disk.name})" for row in rows) or "none"
+    raise ControlError(f"no LUN or disk is called {wanted!r}", hint=f"exported: {there}")
+
+
+def sha256(
+    wanted: str, progress: Callable[[int, int], None], sys: Path = Path("/sys")
+) -> tuple[Disk, str]:
+    """Hash a whole exported disk as the host sees it; `progress` gets bytes done and to do.
+
+    Raises ControlError if the host writes to it, before or meanwhile: the sum would be of no
+    state the disk ever had.
+    """
+    import hashlib
+
+    before = find(from_json(fetch_status()), wanted)
+    if before.life in (Life.WRITING, Life.FLUSHING, Life.EJECTING):
+        hint = "wait until it is flushed: gadgetd status"
+        raise ControlError(f"{before.disk.name} is being written to", hint=hint)
+    if before.life is Life.GONE:
+        raise ControlError(f"{before.disk.name} has left the board")
+    digest, done = hashlib.sha256(), 0
+    try:
+        with before.disk.node.open("rb", buffering=0) as file:
+            # The counters tell of a write when it leaves RAM: see that all has left, now and after.
+            os.fsync(file.fileno())
+            written = _written_bytes(before.disk, sys)
+            # What RAM still remembers of the disk would prove nothing about the medium.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+                done += len(chunk)
+                progress(done, before.disk.size_bytes)
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise GadgetdError(
+            f"cannot read {before.disk.name} at byte {done}: {error.strerror}",
+            hint="see the kernel's log: dmesg",
+        ) from error
+    after = find(from_json(fetch_status()), wanted)
+    if after.life is Life.GONE or after.disk != before.disk:
+        raise ControlError(f"{before.disk.name} left the board meanwhile")
+    if _written_bytes(before.disk, sys) != written:
+        raise ControlError(f"the host wrote to {before.disk.name} meanwhile", hint="hash it again")
+    return before.disk, digest.hexdigest()
+
+
+def _written_bytes(disk: Disk, sys: Path) -> int:
+    counters = read_counters(disk.name, sys)
+    if counters is None:
+        raise ControlError(f"{disk.name} has left the board")
+    return counters.written_bytes
+
+
+def show_progress(done: int, total: int) -> None:
+    """Show how far a hash is, on a terminal's standard error, in place."""
+    if os.isatty(2) and (done % (32 * CHUNK_BYTES) == 0 or done == total):
+        percent = 100 * done // max(1, total)
+        end = "\n" if done == total else ""
+        sys.stderr.write(f"\r{percent:3} %  {text.size(done)} of {text.size(total)}\x1b[K{end}")
+        sys.stderr.flush()
+
+
+def watch(draw: Callable[[Status], None]) -> None:
+    """Draw the status whenever it changes, until interrupted."""
+    shown = None
+    while True:
+        status = from_json(fetch_status())
+        if status != shown:
+            draw(status)
+            shown = status
+        time.sleep(POLL_S)

@@ -1,0 +1,90 @@
+"""What the daemon answers to the commands that come over its socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gadgetd.control import Reply
+from gadgetd.daemon import Daemon
+from gadgetd.errors import ControlError
+from gadgetd.export import Export
+from gadgetd.panel import Panel
+from gadgetd.status import Life, Phase, to_json
+
+Request = dict[str, Any]
+
+
+class Commands:
+    """Handles requests of the shape that control.py describes. Raises ControlError to refuse."""
+
+    def __init__(self, daemon: Daemon, panel: Panel) -> None:
+        self._daemon = daemon
+        self._panel = panel
+        self._table: dict[str, Callable[[Request, Reply], None]] = {
+            "status": self._status,
+            "log": self._log,
+            "eject": self._eject,
+            "insert": self._insert,
+            "stop": self._stop,
+            "start": self._start,
+            "reload": self._reload,
+        }
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        """Carry out one request; the reply is called now or once it is done."""
+        command = self._table.get(str(request.get("command")))
+        if command is None:
+            known = ", ".join(sorted(self._table))
+            raise ControlError("unknown command", hint=f"the daemon knows {known}")
+        command(request, reply)
+
+    def _status(self, _request: Request, reply: Reply) -> None:
+        reply({"ok": True, "status": to_json(self._daemon.status)})
+
+    def _log(self, _request: Request, reply: Reply) -> None:
+        reply({"ok": True, "lines": list(self._panel.log)})
+
+    def _eject(self, request: Request, reply: Reply) -> None:
+        export = self._find(request)
+        if not export.has_medium:
+            raise ControlError(f"{export.name} is not in its LUN: {export.life}")
+        self._daemon.eject(export, force=bool(request.get("force")))
+        reply({"ok": True})
+
+    def _insert(self, request: Request, reply: Reply) -> None:
+        export = self._find(request)
+        if export.life not in (Life.EJECTED, Life.FAILED):
+            hint = "wait for the flush" if export.life is Life.EJECTING else ""
+            raise ControlError(f"{export.name} cannot be inserted: it is {export.life}", hint=hint)
+        self._daemon.insert(export)
+        reply({"ok": True})
+
+    def _stop(self, _request: Request, reply: Reply) -> None:
+        if self._daemon.status.phase is Phase.STOPPED:
+            raise ControlError("nothing is exported: it is stopped already")
+        self._daemon.stop(lambda: reply({"ok": True, "safe": self._daemon.status.safe_to_unplug}))
+
+    def _start(self, _request: Request, reply: Reply) -> None:
+        if self._daemon.status.phase is not Phase.STOPPED:
+            raise ControlError("it is not stopped", hint="to read the file again: gadgetd reload")
+        if self._daemon.stopping:
+            raise ControlError(
+                "it is still stopping", hint="disks are being flushed; wait a moment"
+            )
+        self._daemon.resume()
+        reply({"ok": True, "status": to_json(self._daemon.status)})
+
+    def _reload(self, _request: Request, reply: Reply) -> None:
+        self._daemon.reload()
+        reply({"ok": True, "status": to_json(self._daemon.status)})
+
+    def _find(self, request: Request) -> Export:
+        wanted = str(request.get("disk", ""))
+        exports = self._daemon.exports
+        # A name means the disk that is there, not one that left and was called the same.
+        for export in sorted(exports, key=lambda export: export.hold is None):
+            if wanted in (str(export.number), export.name):
+                return export
+        there = ", ".join(f"{e.number} ({e.name})" for e in exports) or "none"
+        raise ControlError(f"no LUN or disk is called {wanted!r}", hint=f"exported: {there}")

@@ -1,0 +1,164 @@
+"""One exported disk: the hold on it, its LUN, its life and what was read and written so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gadgetd.disk import Verdict
+from gadgetd.flush import Flush
+from gadgetd.hold import Hold
+from gadgetd.life import EMPTY, Signal, after
+from gadgetd.status import DiskStatus, Life
+from gadgetd.traffic import Counters
+
+QUIET_S = 2.0
+"""Counters that stand still for so long mean no traffic. It is longer than the 1.5 s after which
+the kernel begins to write what is dirty (see writeback.py), so a host that writes is noticed."""
+
+
+@dataclass(slots=True, eq=False)
+class Export:
+    """A disk and its LUN. Times are seconds of the loop's clock.
+
+    `hold` is None once the disk has gone. The gadget's attribute files are not touched here.
+    """
+
+    number: int
+    verdict: Verdict
+    inquiry: str
+    hold: Hold | None
+    changed_at: float
+    life: Life = Life.WAITING
+    seen: Counters = field(default_factory=Counters)
+    total: Counters = field(default_factory=Counters)
+    rate_bytes_s: int = 0
+    looked_at: float = 0.0
+    flush: Flush | None = None
+    stale: bool = False
+    """The host may have written since the fsync began that is under way: it takes another."""
+    inserted: bool = False
+    """The gadget's LUN was given the disk; if it is empty then, the host has ejected it."""
+    ejected: bool = False
+    """It was taken out of its LUN, by the host or by a command, and not inserted since."""
+    ejected_by_host: bool = False
+    adopted: bool = False
+    """It was exported by an earlier run already, whose counts are lost."""
+
+    @property
+    def name(self) -> str:
+        """The disk's kernel name."""
+        return self.verdict.disk.name
+
+    @property
+    def has_medium(self) -> bool:
+        """Whether the host sees a disk in this LUN."""
+        return self.life not in EMPTY and not self.ejected
+
+    @property
+    def touched(self) -> bool:
+        """Whether a host has looked into the disk, as far as can be told."""
+        return self.adopted or self.total.read_bytes > 0
+
+    @property
+    def calm(self) -> bool:
+        """Nothing is read or written, and nothing waits to be flushed."""
+        return self.life in _CALM
+
+    def signal(self, signal: Signal) -> bool:
+        """Take the transition and tell whether the life changed."""
+        before, self.life = self.life, after(self.life, signal)
+        if signal is Signal.EJECT:
+            self.ejected = True
+            self.outdate_flush()
+        elif signal in (Signal.INSERT, Signal.LEFT):
+            self.ejected = False
+        return self.life is not before
+
+    def observe(self, counters: Counters | None, now: float) -> None:
+        """Compare the disk's counters with the last look, and signal what they say."""
+        if counters is None:
+            return
+        delta = counters - self.seen
+        elapsed_s = now - self.looked_at
+        self.seen, self.looked_at = counters, now
+        self.total = Counters(
+            self.total.read_bytes + delta.read_bytes,
+            self.total.written_bytes + delta.written_bytes,
+        )
+        moved = delta.read_bytes + delta.written_bytes
+        self.rate_bytes_s = int(moved / elapsed_s) if elapsed_s > 0 else 0
+        if delta.written_bytes:
+            self.signal(Signal.WRITE)
+        if delta.read_bytes:
+            self.signal(Signal.READ)
+        if moved:
+            self.changed_at = now
+        elif now - self.changed_at >= QUIET_S:
+            self.signal(Signal.QUIET)
+
+    def start_counting(self, counters: Counters | None, now: float) -> None:
+        """Begin at zero: what happened to the disk before it was exported is not the host's."""
+        self.seen = counters or Counters()
+        self.looked_at = self.changed_at = now
+
+    def wants_flush(self, now: float, host_ready: bool) -> bool:
+        """Whether it is time to fsync: after an eject at once, else when the host has paused."""
+        if self.flush is not None or self.hold is None:
+            return False
+        if self.life is Life.EJECTING or self.stale:
+            return True
+        quiet = now - self.changed_at >= QUIET_S
+        return self.life is Life.WRITING and (quiet or not host_ready)
+
+    def start_flush(self) -> Flush:
+        """Begin an fsync of a disk that is held. Watch its descriptor, then `end_flush`."""
+        assert self.hold is not None
+        self.stale = False
+        self.flush = Flush(self.hold.sync_fd)
+        self.signal(Signal.FLUSH_STARTED)
+        return self.flush
+
+    def outdate_flush(self) -> None:
+        """Have a flush that is under way followed by another before anything is called flushed.
+
+        The host may have written since it began.
+        """
+        self.stale = self.flush is not None
+
+    def end_flush(self, counters: Counters | None, now: float) -> int:
+        """Collect the result of the fsync, an errno or 0, and signal it."""
+        if self.flush is None:
+            return 0
+        error, self.flush = self.flush.result(), None
+        # What the flush itself wrote must not look like the host writing more.
+        self.observe(counters, now)
+        if error:
+            self.stale = False
+            self.signal(Signal.FLUSH_FAILED)
+        elif not self.stale:
+            self.signal(Signal.FLUSH_DONE)
+        return error
+
+    def release(self) -> None:
+        """Let go of the disk. Does no harm the second time."""
+        if self.hold is not None:
+            self.hold.release()
+            self.hold = None
+
+    def to_status(self) -> DiskStatus:
+        """Give what consoles and JSON show."""
+        moving = self.life in (Life.READING, Life.WRITING)
+        return DiskStatus(
+            disk=self.verdict.disk,
+            lun=self.number,
+            reason=self.verdict.reason,
+            read_only=self.verdict.read_only,
+            inquiry=self.inquiry,
+            life=self.life,
+            read_bytes=self.total.read_bytes,
+            written_bytes=self.total.written_bytes,
+            rate_bytes_s=self.rate_bytes_s if moving else 0,
+        )
+
+
+_CALM = frozenset((Life.WAITING, Life.IDLE, Life.FLUSHED, Life.EJECTED, Life.GONE, Life.FAILED))

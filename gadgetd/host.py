@@ -1,0 +1,120 @@
+"""Follows the host on the other end of the cable, as the USB device controller sees it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from gadgetd import udc
+from gadgetd.advice import Link
+from gadgetd.loop import URGENT, Loop
+from gadgetd.status import Controller
+
+_CABLE_OUT = ("", "not attached", "attached", "powered")
+
+
+class Host:
+    """The state of one controller at a time; `follow` chooses it.
+
+    `arrived` is called whenever a host has set the gadget up, `left` when it is no longer set up,
+    and after either, or any other change, `changed`.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        controllers: Callable[[], tuple[udc.Udc, ...]],
+        *,
+        arrived: Callable[[], None],
+        left: Callable[[], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._controllers = controllers
+        self._arrived = arrived
+        self._left = left
+        self._changed = changed
+        self._fd = -1
+        self._name = ""
+        self._since = loop.clock()
+        self._was_ready = False
+        self._resets = 0
+        self.state = ""
+        """As in /sys/class/udc/X/state; empty without a controller."""
+
+    @property
+    def ready(self) -> bool:
+        """A host has set the gadget up. It may be asleep."""
+        return self.state in ("configured", "suspended")
+
+    @property
+    def awake(self) -> bool:
+        """A host has set the gadget up and can read and write."""
+        return self.state == "configured"
+
+    def follows(self, name: str) -> bool:
+        """Whether `follow` chose this controller last."""
+        return name == self._name
+
+    def follow(self, name: str) -> None:
+        """Watch the controller of this name from now on; an empty one for none."""
+        if name == self._name and (self._fd >= 0 or not name):
+            return
+        self._forget_fd()
+        self._name = name
+        self._was_ready = False
+        controller = self._controller()
+        if controller is not None:
+            try:
+                self._fd = udc.open_state(controller)
+            except OSError:
+                controller = None  # It has gone again, which raises a uevent.
+            else:
+                self._loop.watch(self._fd, self._look, URGENT)
+        self._look()
+
+    def link(self, *, touched: bool) -> Link:
+        """Give what there is to say about the connection; `touched`: a disk has been opened."""
+        controller = self._controller()
+        state = self.state
+        if self.awake and controller is not None and udc.suspended(controller):
+            # Not every controller driver reports it as a state of its own.
+            state = "suspended"
+        speed = udc.current_speed(controller) if controller is not None else ""
+        return Link(state, speed, self._loop.clock() - self._since, self._resets, touched)
+
+    def controller(self, note: str) -> Controller | None:
+        """Give what to show of the controller in use; `note` says why it is this one."""
+        controller = self._controller()
+        if controller is None:
+            return None
+        return Controller(controller.name, self.state, udc.current_speed(controller), note)
+
+    def _controller(self) -> udc.Udc | None:
+        return next((each for each in self._controllers() if each.name == self._name), None)
+
+    def _look(self) -> None:
+        before = self.state
+        # Reading also arms the next event.
+        self.state = udc.read_state(self._fd) if self._fd >= 0 else ""
+        if not self.state:
+            # The controller has left. The kernel would report that without end.
+            self._forget_fd()
+        if self.state == before:
+            return
+        self._since = self._loop.clock()
+        if self.awake and before != "suspended":
+            # Set up anew though the cable was not out in between: the host has reset us.
+            self._resets += self._was_ready and before not in _CABLE_OUT
+            self._was_ready = True
+            self._arrived()
+        elif not self.ready:
+            self._was_ready = self._was_ready and self.state not in _CABLE_OUT
+            self._left()
+        self._changed()
+
+    def _forget_fd(self) -> None:
+        if self._fd >= 0:
+            self._loop.unwatch(self._fd)
+            os.close(self._fd)
+        self._fd = -1

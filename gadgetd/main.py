@@ -1,0 +1,70 @@
+"""Puts the daemon together out of its parts, on the real system, and runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+
+from gadgetd import __version__
+from gadgetd.blockscan import BlockScan
+from gadgetd.board import read_board
+from gadgetd.errors import GadgetdError
+from gadgetd.loop import Loop
+
+LOCK = Path("/run/gadgetd/lock")
+
+
+def run(config: Path) -> None:
+    """Export the disks until SIGTERM or SIGINT. Raises GadgetdError if another daemon does."""
+    lock = _lock(LOCK)
+    # Listening begins here, before anything is looked at or imported that takes time.
+    scan = BlockScan()
+    from gadgetd.commands import Commands
+    from gadgetd.control import Server
+    from gadgetd.daemon import Daemon
+    from gadgetd.exporter import Exporter
+    from gadgetd.kmsg import KernelLog
+    from gadgetd.login import Login
+    from gadgetd.panel import Panel
+    from gadgetd.signals import watch_signals
+
+    loop = Loop()
+    board = read_board()
+    panel = Panel(loop, board.model)
+    # An inquiry string has four characters for the revision: the version without its last part.
+    exporter = Exporter(board, __version__.rpartition(".")[0], loop.clock)
+    daemon = Daemon(
+        loop, config, board, __version__, scan, exporter, panel, Login(loop), KernelLog()
+    )
+    ended = lambda: daemon.stop(loop.stop)  # noqa: E731 - a name for two signals
+    watch_signals(
+        loop,
+        {signal.SIGTERM: ended, signal.SIGINT: ended, signal.SIGHUP: daemon.reload},
+    )
+    daemon.start()
+    server = Server(loop, Commands(daemon, panel).handle)
+    loop.run()
+    server.close()
+    panel.close()
+    os.close(lock)
+
+
+def _lock(path: Path) -> int:
+    """Take the lock that only one daemon can have. It goes with the process, however it ends."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise GadgetdError(
+            f"cannot open {path}: {error.strerror}", hint="gadgetd run needs root"
+        ) from error
+    try:
+        flock(fd, LOCK_EX | LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise GadgetdError(
+            "gadgetd is running already", hint="see gadgetd status; to pause it: gadgetd stop"
+        ) from error
+    return fd

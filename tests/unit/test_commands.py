@@ -1,0 +1,189 @@
+"""What the daemon answers to the shell's commands."""
+
+from __future__ import annotations
+
+import errno
+import json
+from typing import Any
+
+import pytest
+
+from gadgetd.commands import Commands
+from gadgetd.daemon import Daemon
+from gadgetd.errors import ControlError, GadgetError
+from gadgetd.status import Phase
+from tests.unit.fakes import CONTROLLER, Bench, lives
+
+
+class Shell:
+    """Commands to a daemon on a bench."""
+
+    def __init__(self, bench: Bench, *names: str) -> None:
+        for name in names:
+            bench.add(name)
+        self.bench = bench
+        self.daemon: Daemon = bench.daemon()
+        self.commands = Commands(self.daemon, bench.panel)
+        self.replies: list[dict[str, Any]] = []
+
+    def __call__(self, command: str, **fields: object) -> dict[str, Any] | None:
+        """Give the reply, as JSON would carry it; None if there is none yet."""
+        count = len(self.replies)
+        self.commands.handle(
+            {"command": command, **fields},
+            lambda reply: self.replies.append(json.loads(json.dumps(reply))),
+        )
+        self.bench.loop.settle()
+        return self.replies[-1] if len(self.replies) > count else None
+
+
+def reply(value: dict[str, Any] | None) -> dict[str, Any]:
+    assert value is not None
+    return value
+
+
+def test_status_tells_all_there_is(bench: Bench) -> None:
+    status = reply(Shell(bench, "mmcblk0")("status"))["status"]
+    assert status["phase"] == "exported"
+    assert status["controller"]["name"] == CONTROLLER
+    assert [row["name"] for row in status["disks"]] == ["mmcblk0"]
+
+
+def test_log_gives_the_lines_so_far(bench: Bench) -> None:
+    assert reply(Shell(bench, "mmcblk0")("log"))["lines"][-1] == "1 disk exported"
+
+
+@pytest.mark.parametrize("command", ["", "format", None, 7, ["stop"], {"a": 1}])
+def test_an_unknown_command_is_refused_with_those_that_are_known(
+    bench: Bench, command: Any
+) -> None:
+    with pytest.raises(ControlError, match="unknown command") as caught:
+        Shell(bench)(command)
+    assert "status" in caught.value.hint
+
+
+@pytest.mark.parametrize("disk", ["0", "mmcblk0", 0])
+def test_a_disk_is_ejected_by_lun_or_name(bench: Bench, disk: object) -> None:
+    shell = Shell(bench, "mmcblk0", "nvme0n1")
+    assert reply(shell("eject", disk=disk)) == {"ok": True}
+    assert bench.files() == {0: "", 1: "nvme0n1"}
+
+
+@pytest.mark.parametrize("disk", ["1", "mmcblk", "", "-1", None])
+def test_a_disk_that_there_is_not_is_refused_with_those_that_there_are(
+    bench: Bench, disk: object
+) -> None:
+    shell = Shell(bench, "mmcblk0")
+    for command in ("eject", "insert"):
+        with pytest.raises(ControlError, match="no LUN or disk is called") as caught:
+            shell(command, disk=disk)
+        assert caught.value.hint == "exported: 0 (mmcblk0)"
+
+
+def test_a_locked_medium_is_refused_and_forced(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    bench.lun(0).locked = True
+    with pytest.raises(GadgetError, match="the host has locked the medium") as caught:
+        shell("eject", disk="mmcblk0")
+    assert "--force" in caught.value.hint
+    assert reply(shell("eject", disk="mmcblk0", force=True)) == {"ok": True}
+
+
+def test_what_is_out_already_cannot_be_ejected(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    shell("eject", disk="mmcblk0")
+    with pytest.raises(ControlError, match="mmcblk0 is not in its LUN: ejected"):
+        shell("eject", disk="mmcblk0")
+
+
+def test_an_ejected_disk_is_inserted_and_one_that_is_there_is_not(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    with pytest.raises(ControlError, match="cannot be inserted: it is idle"):
+        shell("insert", disk="mmcblk0")
+    shell("eject", disk="mmcblk0")
+    assert reply(shell("insert", disk="mmcblk0")) == {"ok": True}
+    assert bench.files() == {0: "mmcblk0"}
+
+
+def test_a_disk_is_not_inserted_before_it_is_flushed(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    bench.flush_result = None
+    shell("eject", disk="mmcblk0")
+    with pytest.raises(ControlError) as caught:
+        shell("insert", disk="mmcblk0")
+    assert caught.value.hint == "wait for the flush"
+
+
+def test_a_disk_that_failed_is_inserted_on_demand(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    bench.flush_result = errno.EIO
+    shell("eject", disk="mmcblk0")
+    assert lives(shell.daemon) == {"mmcblk0": "write error"}
+    assert reply(shell("insert", disk="0")) == {"ok": True}
+    assert bench.files() == {0: "mmcblk0"}
+    assert lives(shell.daemon) == {"mmcblk0": "idle"}
+
+
+def test_a_name_means_the_disk_that_is_there_and_not_one_that_left(bench: Bench) -> None:
+    # A card was swapped: both were called mmcblk1, and LUN 0 waits for the first.
+    shell = Shell(bench, "mmcblk1")
+    bench.remove("mmcblk1")
+    bench.loop.settle()
+    bench.add("mmcblk1", serial="another card")
+    bench.loop.settle()
+    assert bench.files() == {0: "", 1: "mmcblk1"}
+    assert reply(shell("eject", disk="mmcblk1")) == {"ok": True}
+    assert bench.files() == {0: "", 1: ""}
+    with pytest.raises(ControlError, match="is not in its LUN: gone"):
+        shell("eject", disk="0")
+
+
+def test_a_stop_replies_once_all_is_flushed_and_gone(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    bench.flush_result = None
+    assert shell("stop") is None
+    bench.flushes[-1].finish()
+    bench.loop.settle()
+    assert shell.replies == [{"ok": True, "safe": True}]
+    assert bench.tree == []
+
+
+def test_a_stop_that_lost_data_says_so(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    bench.flush_result = errno.EIO
+    assert reply(shell("stop")) == {"ok": True, "safe": False}
+
+
+def test_what_is_stopped_cannot_be_stopped_again(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    shell("stop")
+    with pytest.raises(ControlError, match="stopped already"):
+        shell("stop")
+
+
+def test_a_start_during_a_stop_is_refused_and_the_stop_still_replies(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    bench.flush_result = None
+    shell("stop")
+    with pytest.raises(ControlError, match="still stopping"):
+        shell("start")
+    bench.flushes[-1].finish()
+    bench.loop.settle()
+    assert shell.replies == [{"ok": True, "safe": True}]
+
+
+def test_a_start_exports_again(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    with pytest.raises(ControlError, match="it is not stopped"):
+        shell("start")
+    shell("stop")
+    assert reply(shell("start"))["status"]["phase"] == "exported"
+    assert bench.files() == {0: "mmcblk0"}
+
+
+def test_a_reload_tells_what_came_of_it(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    bench.configure("slot: 2\n")
+    status = reply(shell("reload"))["status"]
+    assert status["advice"][0]["key"] == "slot"
+    assert status["phase"] == Phase.EXPORTED

@@ -1,0 +1,149 @@
+"""The whole daemon put together as on a board, in a process of its own: loop, signals, socket."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+# The real loop, signals, socket, lock, flushes and consoles; the kernel and the disks are faked.
+COMMON = """
+    import json, os, signal, sys, threading, time
+    from functools import partial
+    from pathlib import Path
+    import pytest
+    from gadgetd import commands, control, exporter, kmsg, login, main, panel
+    from gadgetd.flush import Flush
+    from gadgetd import export
+    from tests.unit.fakes import Bench
+
+    path = Path(sys.argv[1])
+    patch = pytest.MonkeyPatch()
+    bench = Bench(path / "board", patch)
+    patch.setattr(export, "Flush", Flush)
+    socket = path / "run" / "control"
+    ask = partial(control.ask, path=socket)
+    patch.setattr(main, "BlockScan", lambda: bench.scan)
+    patch.setattr(main, "LOCK", path / "run" / "lock")
+    patch.setattr(exporter, "Exporter", lambda *_: bench.exporter())
+    patch.setattr(control, "Server", partial(control.Server, path=socket))
+    patch.setattr(kmsg, "KernelLog", lambda: bench.log)
+    patch.setattr(login, "Login", partial(login.Login, command=("/nonexistent",)))
+    patch.setattr(panel, "Panel", partial(panel.Panel, sys=bench.sys, dev=bench.dev))
+    Daemon = __import__("gadgetd.daemon").daemon.Daemon
+    patch.setattr("gadgetd.daemon.Daemon", partial(Daemon, proc=bench.proc))
+    told = []
+
+    def talk():
+        while not socket.exists():
+            time.sleep(0.01)
+        try:
+            scenario()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def status():
+        return ask({"command": "status"})["status"]
+
+    def wait_for(holds):
+        until = time.monotonic() + 10
+        while not holds() and time.monotonic() < until:
+            time.sleep(0.02)
+        assert holds()
+"""
+END = """
+    threading.Thread(target=talk).start()
+    main.run(bench.config_path)
+    print(json.dumps(told))
+"""
+
+
+def run(tmp_path: Path, scenario: str) -> list[object]:
+    code = textwrap.dedent(COMMON) + textwrap.dedent(scenario) + textwrap.dedent(END)
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        cwd=REPOSITORY,
+        check=False,
+    )
+    assert result.stderr == ""
+    assert result.returncode == 0
+    told: list[object] = json.loads(result.stdout)
+    return told
+
+
+def test_from_start_to_sigterm_and_nothing_is_left(tmp_path: Path) -> None:
+    assert run(
+        tmp_path,
+        """
+        bench.add("mmcblk0")
+        def scenario():
+            told.append(status()["message"])
+            bench.add("nvme0n1")
+            wait_for(lambda: len(status()["disks"]) == 2)
+            told.append(bench.files())
+            ask({"command": "eject", "disk": "mmcblk0"})
+            wait_for(lambda: status()["disks"][0]["life"] == "ejected")
+            told.append(status()["safe_to_unplug"])
+            ask({"command": "eject", "disk": "nvme0n1"})
+            wait_for(lambda: status()["safe_to_unplug"])
+        import atexit
+        left = lambda: str((bench.tree, os.listdir(path / "run")))
+        atexit.register(lambda: (path / "left").write_text(left()))
+        """,
+    ) == ["1 disk exported", {"0": "mmcblk0", "1": "nvme0n1"}, False]
+    assert (tmp_path / "left").read_text() == "([], ['lock'])"
+
+
+def test_sighup_reads_the_configuration_again(tmp_path: Path) -> None:
+    assert run(
+        tmp_path,
+        """
+        bench.add("mmcblk0")
+        def scenario():
+            bench.configure("slot: 2\\n")
+            os.kill(os.getpid(), signal.SIGHUP)
+            wait_for(lambda: status()["advice"])
+            told.append([advice["key"] for advice in status()["advice"]])
+            bench.configure("disks: [{kind: emmc, read_only: true}]\\n")
+            os.kill(os.getpid(), signal.SIGHUP)
+            wait_for(lambda: not status()["advice"])
+            told.append(status()["disks"][0]["read_only"])
+        """,
+    ) == [["slot"], True]
+
+
+def test_stop_and_start_over_the_socket(tmp_path: Path) -> None:
+    assert run(
+        tmp_path,
+        """
+        bench.add("mmcblk0")
+        def scenario():
+            told.append(ask({"command": "stop"}))
+            told.append(bench.tree)
+            told.append(ask({"command": "start"})["status"]["phase"])
+            told.append(len(ask({"command": "log"})["lines"]) > 3)
+        """,
+    ) == [{"ok": True, "safe": True}, [], "exported", True]
+
+
+def test_a_second_daemon_does_not_get_in_the_way(tmp_path: Path) -> None:
+    assert run(
+        tmp_path,
+        """
+        bench.add("mmcblk0")
+        def scenario():
+            from gadgetd.errors import GadgetdError
+            try:
+                main.run(bench.config_path)
+            except GadgetdError as error:
+                told.append(error.message)
+            told.append(status()["phase"])
+        """,
+    ) == ["gadgetd is running already", "exported"]

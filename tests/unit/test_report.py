@@ -1,0 +1,114 @@
+"""The phase, the headline and the rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gadgetd.blockscan import Pending
+from gadgetd.config import Config, Wait
+from gadgetd.disk import Disk, Kind, Verdict
+from gadgetd.export import Export
+from gadgetd.report import Facts, phase_of, rows
+from gadgetd.status import Life, Phase, Problem
+
+PROBLEM = Problem("cannot write functions/mass_storage.0/lun.0/file", "look")
+PENDING = Pending("0000:01:00.0", Kind.NVME, "NVMe at 0000:01:00.0")
+GOOD = Facts(config=Config(), disks=2, bound=True, wants_gadget=True)
+
+
+def export(name: str, number: int, life: Life = Life.IDLE) -> Export:
+    disk = Disk(name, Kind.NVME, Path("/dev") / name, 1 << 30)
+    made = Export(number, Verdict(disk, True, "exported by the default"), "x", None, 0.0)
+    made.life = life
+    return made
+
+
+def test_disks_that_a_host_can_see_are_exported() -> None:
+    assert phase_of(GOOD) == (Phase.EXPORTED, "2 disks exported", None)
+    assert phase_of(replace(GOOD, disks=1))[1] == "1 disk exported"
+
+
+def test_exported_disks_are_exported_whatever_else_is_on_its_way() -> None:
+    assert phase_of(replace(GOOD, awaited=(PENDING,)))[0] is Phase.EXPORTED
+
+
+def test_what_is_waited_for_is_named() -> None:
+    phase, message, problem = phase_of(replace(GOOD, bound=False, awaited=(PENDING,)))
+    assert (phase, problem) == (Phase.WAITING_FOR_DISKS, None)
+    assert message == "waiting for NVMe at 0000:01:00.0"
+
+
+def test_no_disk_at_all_is_said() -> None:
+    phase, message, problem = phase_of(replace(GOOD, bound=False, wants_gadget=False, disks=0))
+    assert (phase, message, problem) == (
+        Phase.WAITING_FOR_DISKS,
+        "no disk to export; waiting for one",
+        None,
+    )
+
+
+def test_a_wrong_configuration_exports_nothing_and_says_so() -> None:
+    phase, message, problem = phase_of(replace(GOOD, config=None, config_problem=PROBLEM))
+    assert (phase, problem) == (Phase.CONFIG_ERROR, PROBLEM)
+    assert "nothing is exported" in message
+
+
+def test_a_refused_step_is_the_problem() -> None:
+    assert phase_of(replace(GOOD, problem=PROBLEM))[::2] == (Phase.FAILED, PROBLEM)
+
+
+def test_a_daemon_that_was_stopped_says_how_to_go_on() -> None:
+    phase, message, _ = phase_of(replace(GOOD, stopped=True))
+    assert phase is Phase.STOPPED
+    assert "gadgetd start" in message
+
+
+@pytest.mark.parametrize(("waited_s", "problem"), [(9.9, False), (10.0, True), (99.0, True)])
+def test_a_controller_is_missed_after_the_limit(waited_s: float, problem: bool) -> None:
+    facts = replace(
+        GOOD, bound=False, note="no USB device controller", without_controller_s=waited_s
+    )
+    phase, message, told = phase_of(facts)
+    assert phase is Phase.WAITING_FOR_UDC
+    assert message == "2 disks ready; waiting for a USB device controller"
+    assert (told is not None) is problem
+    if told:
+        assert told.message == "no USB device controller after 10 s"
+        assert "dr_mode=peripheral" in told.hint
+
+
+def test_without_waiting_a_missing_controller_is_a_problem_at_once() -> None:
+    config = Config(wait=Wait(udc_s=0))
+    told = phase_of(replace(GOOD, config=config, bound=False, note="no controller"))[2]
+    assert told is not None
+    assert told.message == "no controller"
+
+
+def test_exports_come_first_and_then_what_is_left_out_with_the_reason() -> None:
+    left_out = Verdict(Disk("sda", Kind.USB, Path("/dev/sda"), 1), False, "mounted at /mnt")
+    one, two = export("nvme0n1", 0), export("nvme1n1", 1)
+    shown = rows([one, two], [one.verdict, left_out], frozenset((0, 1)))
+    assert [(row.disk.name, row.lun, row.reason) for row in shown] == [
+        ("nvme0n1", 0, "exported by the default"),
+        ("nvme1n1", 1, "exported by the default"),
+        ("sda", None, "mounted at /mnt"),
+    ]
+
+
+def test_a_disk_that_the_host_cannot_see_yet_has_no_lun_and_says_why() -> None:
+    shown = rows([export("nvme0n1", 0), export("nvme1n1", 1)], [], frozenset((0,)))
+    assert [row.lun for row in shown] == [0, None]
+    assert "waits until the host is idle" in shown[1].reason
+
+
+def test_before_the_bind_every_disk_shows_the_lun_it_will_have() -> None:
+    shown = rows([export("nvme0n1", 0)], [], None)
+    assert [row.lun for row in shown] == [0]
+
+
+def test_a_disk_that_left_still_has_its_row() -> None:
+    shown = rows([export("nvme0n1", 0, Life.GONE)], [], frozenset((0,)))
+    assert [(row.lun, row.life) for row in shown] == [(0, Life.GONE)]
