@@ -61,13 +61,3 @@ def about_link(link: Link) -> Iterator[Problem]:
             f"the host has reset the connection {times}",
             "if it goes on: another cable or port, and check the power supply",
         )
-
-
-def about_io(errors: dict[str, int]) -> Iterator[Problem]:
-    """Say which disks had I/O errors, by kernel name, and how many."""
-    for name, count in sorted(errors.items()):
-        plural = "" if count == 1 else "s"
-        yield Problem(
-            f"{name}: {count} I/O error{plural}",
-            "do not trust what was written; see dmesg, and replace the disk",
-        )

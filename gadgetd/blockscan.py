@@ -6,9 +6,10 @@ the monitor listens to the kernel's own uevents, and all attributes are read fro
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,6 +22,7 @@ SECTOR_BYTES = 512
 """The unit of /sys/block/X/size, whatever the disk's own block size is."""
 
 _SUBSYSTEMS = ("block", "nvme", "mmc", "mmc_host", "pci", "udc", "leds")
+_BUFFER_BYTES = 4 << 20
 _NVME_CLASS = "0x0108"
 _SDHCI_CLASS = "0x0805"
 
@@ -75,6 +77,9 @@ class BlockScan:
             monitor = pyudev.Monitor.from_netlink(self._context, source="kernel")
             for subsystem in _SUBSYSTEMS:
                 monitor.filter_by(subsystem)
+            # Fifty disks at once are a flood of events. Only root may ask for so much.
+            with suppress(OSError):
+                monitor.set_receive_buffer_size(_BUFFER_BYTES)
             monitor.start()
         self._monitor = monitor
         self._proc = proc
@@ -92,16 +97,19 @@ class BlockScan:
         while True:
             try:
                 device = self._monitor.poll(timeout=0)
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+            except OSError:
+                # An overflow: pyudev tells it without its errno, and it stays until it is read.
+                _clear_error(self.fileno())
                 return frozenset(_SUBSYSTEMS)
             if device is None:
                 return frozenset(changed)
             changed.add(str(device.subsystem))
 
-    def disks(self, own: OwnGadget | None = None) -> tuple[Found, ...]:
-        """List all whole disks, in no particular order, each with the scan's refusal if any."""
+    def disks(self, own: Collection[OwnGadget] = ()) -> tuple[Found, ...]:
+        """List all whole disks, in no particular order, each with the scan's refusal if any.
+
+        `own` is what our gadget shows of itself, and what it showed if that has just changed.
+        """
         uses = _uses(self._proc)
         partitions: dict[str, list[str]] = {}
         whole: list[pyudev.Device] = []
@@ -156,6 +164,11 @@ class BlockScan:
                 continue
             break
         return devices
+
+
+def _clear_error(fd: int) -> None:
+    with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+        copy.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def _describe(device: pyudev.Device) -> Disk:
@@ -218,7 +231,7 @@ def _location(device: pyudev.Device) -> str:
     return ""
 
 
-def _refusal(device: pyudev.Device, disk: Disk, own: OwnGadget | None) -> str:
+def _refusal(device: pyudev.Device, disk: Disk, own: Collection[OwnGadget]) -> str:
     for pattern, what in _NEVER:
         if fnmatchcase(disk.name, pattern):
             return f"{what}: never exported"
@@ -228,15 +241,14 @@ def _refusal(device: pyudev.Device, disk: Disk, own: OwnGadget | None) -> str:
         return "hidden path of a multipath NVMe disk"
     if disk.size_bytes == 0:
         return "no medium (size 0)"
-    if own is not None and disk.kind is Kind.USB and _is_own(device, own):
+    if disk.kind is Kind.USB and _seen_as(device) in own:
         return "comes from this gadget itself"
     return ""
 
 
-def _is_own(device: pyudev.Device, own: OwnGadget) -> bool:
+def _seen_as(device: pyudev.Device) -> OwnGadget:
     usb = device.find_parent("usb", "usb_device")
-    shown = (_hex(usb, "idVendor"), _hex(usb, "idProduct"), _text(usb, "serial"))
-    return shown == (own.vendor_id, own.product_id, own.serial)
+    return OwnGadget(_hex(usb, "idVendor"), _hex(usb, "idProduct"), _text(usb, "serial"))
 
 
 def _in_use(device: pyudev.Device, names: tuple[str, ...], uses: Mapping[str, str]) -> str:
@@ -282,11 +294,10 @@ def _ancestors(device: pyudev.Device) -> Iterator[str]:
 
 
 def _nvme_state(pci: Path) -> str:
-    for state in pci.glob("nvme/nvme*/state"):
-        try:
+    # The controller may leave at any of these steps.
+    with suppress(OSError):
+        for state in pci.glob("nvme/nvme*/state"):
             return state.read_text().strip()
-        except OSError:
-            continue
     return ""
 
 

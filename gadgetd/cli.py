@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gadgetd import __version__
+from gadgetd.config import CONFIG
 from gadgetd.errors import ConfigError, ControlError, GadgetdError
 
 if TYPE_CHECKING:
     import argparse
-
-CONFIG = Path("/etc/gadgetd.yaml")
 
 OK, FAILED, USAGE, BAD_CONFIG, NO_DAEMON = 0, 1, 2, 3, 4
 
@@ -42,16 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _dispatch(words)
         sys.stdout.flush()
     except GadgetdError as error:
-        print(f"gadgetd: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
-        return _code(error)
+        return _complain(error.message, error.hint, _code(error))
     except KeyboardInterrupt:
         return FAILED
     except BrokenPipeError:
         # Python's own end would try to write what is left once more, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
+    return code
+
+
+def _complain(message: str, hint: str, code: int) -> int:
+    print(f"gadgetd: {message}", file=sys.stderr)
+    if hint:
+        print(f"  {hint}", file=sys.stderr)
     return code
 
 
@@ -96,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument("--json", action="store_true", help="for programs")
     check = command("check", _check, "check a configuration file; changes nothing")
     check.add_argument("file", type=Path, nargs="?", default=CONFIG, metavar="FILE")
-    for each in (run, scan):
-        each.add_argument("--config", type=Path, default=CONFIG, metavar="FILE")
+    run.add_argument("--config", type=Path, default=CONFIG, metavar="FILE")
+    scan.add_argument("--config", type=Path, metavar="FILE", help="judge by another file")
     eject = command("eject", _eject, "take a disk from the host, flush it, and say when it is safe")
     eject.add_argument("disk", metavar="LUN|NAME")
     eject.add_argument("--force", action="store_true", help="even if the host has locked it")
@@ -203,7 +206,7 @@ def _tell(command: str) -> int:
     status = client.from_json(client.send(command)["status"])
     problem = status.problem or next((each for each in status.advice if each.file), None)
     if problem is not None:
-        raise GadgetdError(problem.message, hint=problem.hint)
+        return _complain(problem.message, problem.hint, BAD_CONFIG if problem.file else FAILED)
     print(status.message)
     return OK
 

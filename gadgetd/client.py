@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gadgetd import control, text
-from gadgetd.config import load
+from gadgetd.config import CONFIG, load
 from gadgetd.disk import Disk, Kind, Verdict
 from gadgetd.errors import ControlError, GadgetdError
 from gadgetd.hold import in_use
@@ -54,35 +54,43 @@ def from_json(value: dict[str, Any]) -> Status:
         controller=Controller(**controller) if controller else None,
         disks=tuple(rows),
         safe_to_unplug=value["safe_to_unplug"],
+        serial_console=value["serial_console"],
     )
 
 
-def scan(config_path: Path) -> list[Verdict]:
-    """Judge every disk as the daemon does or would, changing nothing.
+def scan(config_path: Path | None = None) -> list[Verdict]:
+    """Judge every disk as the daemon does, or would with another file, changing nothing.
 
     A daemon that runs is asked, since its own disks look taken from outside. Raises ConfigError.
     """
+    exported: set[str] = set()
     try:
-        return [_verdict(row) for row in from_json(fetch_status()).disks]
+        status = from_json(fetch_status())
+        if config_path is None and status.phase is not Phase.STOPPED:
+            return [_verdict(row) for row in status.disks]
+        exported = {row.disk.name for row in status.disks if row.lun is not None}
     except ControlError:
         pass  # None runs: look ourselves.
-    from gadgetd.blockscan import BlockScan
-    from gadgetd.plan import choose
+    from gadgetd.blockscan import BlockScan, OwnGadget
+    from gadgetd.board import read_board
+    from gadgetd.plan import choose, gadget
 
-    verdicts = choose(BlockScan().disks(), load(config_path))
+    config = load(config_path or CONFIG)
+    ours = gadget(config, read_board(), (), "")
+    own = OwnGadget(ours.vendor_id, ours.product_id, ours.serial)
     return [
-        replace(v, exported=False, reason="in use on the board") if _taken(v) else v
-        for v in verdicts
+        replace(verdict, exported=False, reason="in use on the board")
+        if verdict.exported and verdict.disk.name not in exported and in_use(verdict.disk)
+        else verdict
+        for verdict in choose(BlockScan().disks({own}), config)
     ]
 
 
-def _taken(verdict: Verdict) -> bool:
-    return verdict.exported and in_use(verdict.disk)
-
-
 def _verdict(row: DiskStatus) -> Verdict:
+    if row.life is Life.GONE:
+        return Verdict(row.disk, False, f"has left the board; LUN {row.lun} waits for it")
     reason = f"LUN {row.lun}; {row.reason}" if row.lun is not None else row.reason
-    return Verdict(row.disk, row.lun is not None, reason, row.read_only)
+    return Verdict(row.disk, row.lun is not None or row.waits, reason, row.read_only)
 
 
 def scan_lines(verdicts: list[Verdict]) -> list[str]:
@@ -116,16 +124,16 @@ def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
 
 
 def wait_for_eject(disk: str) -> DiskStatus:
-    """Wait until a disk that was ejected is flushed. Raises ControlError if it cannot be."""
+    """Wait until a disk that was ejected is flushed. Raises GadgetdError if it cannot be."""
     while True:
         row = find(from_json(fetch_status()), disk)
         if row.life is Life.FAILED:
-            raise ControlError(
+            raise GadgetdError(
                 f"{row.disk.name} did not take all data",
                 hint="do not trust what was written to it; see dmesg",
             )
         if row.life is Life.GONE:
-            raise ControlError(
+            raise GadgetdError(
                 f"{row.disk.name} left the board before all data was on it",
                 hint="do not trust what was written to it",
             )

@@ -47,21 +47,21 @@ class Commands:
 
     def _eject(self, request: Request, reply: Reply) -> None:
         export = self._find(request)
-        if not export.has_medium:
+        if not export.inserted:
             raise ControlError(f"{export.name} is not in its LUN: {export.life}")
         self._daemon.eject(export, force=bool(request.get("force")))
         reply({"ok": True})
 
     def _insert(self, request: Request, reply: Reply) -> None:
         export = self._find(request)
-        if export.life not in (Life.EJECTED, Life.FAILED):
+        if not export.ejected or export.life is Life.EJECTING:
             hint = "wait for the flush" if export.life is Life.EJECTING else ""
             raise ControlError(f"{export.name} cannot be inserted: it is {export.life}", hint=hint)
         self._daemon.insert(export)
         reply({"ok": True})
 
     def _stop(self, _request: Request, reply: Reply) -> None:
-        if self._daemon.status.phase is Phase.STOPPED:
+        if self._daemon.status.phase is Phase.STOPPED and not self._daemon.stopping:
             raise ControlError("nothing is exported: it is stopped already")
         self._daemon.stop(lambda: reply({"ok": True, "safe": self._daemon.status.safe_to_unplug}))
 

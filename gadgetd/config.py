@@ -16,6 +16,8 @@ from pathlib import Path
 from gadgetd.disk import Disk, Kind
 from gadgetd.errors import ConfigError
 
+CONFIG = Path("/etc/gadgetd.yaml")
+
 SIZE_LIMIT = 64 << 10
 """Bytes of a configuration file that are read at most."""
 

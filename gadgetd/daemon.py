@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from gadgetd import plan
-from gadgetd.advice import PATIENCE_S, about_io, about_link
-from gadgetd.blockscan import BlockScan, OwnGadget, Pending
+from gadgetd.activity import Activity
+from gadgetd.advice import PATIENCE_S, about_link
+from gadgetd.awaiting import Awaiting
+from gadgetd.blockscan import BlockScan, Pending
 from gadgetd.config import Config, OnEjected, load
 from gadgetd.disk import Verdict
 from gadgetd.errors import ConfigError, GadgetdError
-from gadgetd.export import Export
-from gadgetd.exporter import Exporter, Waits
+from gadgetd.export import Export, Waits
+from gadgetd.exporter import Exporter
 from gadgetd.host import Host
 from gadgetd.kmsg import KernelLog
-from gadgetd.life import UNWRITTEN, Signal
+from gadgetd.life import Signal
 from gadgetd.login import Login
-from gadgetd.loop import URGENT, Loop, Timer
+from gadgetd.loop import URGENT, Alarms, Loop
 from gadgetd.panel import Panel
-from gadgetd.report import Facts, phase_of, rows
+from gadgetd.report import Facts, about_disks, phase_of, problem_of, rows, waiting
 from gadgetd.status import Board, Life, Phase, Problem, Status
 from gadgetd.writeback import limit
 
@@ -34,6 +36,9 @@ TICK_S = 0.5
 """How often counters and LUNs are looked at while a host is there: an eject raises no event."""
 RETRY_S = 5.0
 """How long after a step that the kernel refused it is tried again."""
+
+_RECONNECTED = "reconnected"
+"""The alarm that runs while a host may set the gadget up again for a reason of our own."""
 
 _POWER = {OnEjected.POWEROFF: signal.SIGUSR2, OnEjected.REBOOT: signal.SIGTERM}
 """What BusyBox init understands (source: BusyBox's init/init.c and init/halt.c)."""
@@ -67,6 +72,7 @@ class Daemon:
         self._login = login
         self._log = log
         self._proc = proc
+        self._activity = Activity(proc)
         self._power = power
         self._host = Host(
             loop,
@@ -75,21 +81,21 @@ class Daemon:
             left=self._on_host_left,
             changed=self._on_host_changed,
         )
-        self._alarms: dict[str, Timer] = {}
+        self._alarms = Alarms(loop)
         self._config: Config | None = None
         self._config_problem: Problem | None = None
         self._problem: Problem | None = None
         self._limits_refused: tuple[Problem, ...] = ()
         self._verdicts: tuple[Verdict, ...] = ()
         self._awaited: tuple[Pending, ...] = ()
-        self._first_seen: dict[str, float] = {}
+        self._awaiting = Awaiting()
         self._unbound_since = loop.clock()
         self._waits = Waits.NOTHING
         self._stopped = False
         self._stopped_safely: bool | None = None  # None until the gadget is down.
         self._prepared = False
+        self._disconnected = True
         self._after_stop: list[Callable[[], None]] = []
-        self._io_errors: dict[str, int] = {}
         self.status = Status(version, Phase.STARTING, "starting", board)
 
     # Start and end
@@ -110,12 +116,16 @@ class Daemon:
 
     def stop(self, then: Callable[[], None]) -> None:
         """Take the disks from the host, flush them, take the gadget down, then call `then`."""
-        self._stopped = True
         self._after_stop.append(then)
+        if len(self._after_stop) > 1:
+            return  # It joins the one that is under way.
+        self._stopped, self._disconnected, self._waits = True, True, Waits.NOTHING
         try:
             self._exporter.disconnect()
         except GadgetdError as error:
-            self._problem = _problem(error)
+            # The host can go on writing, so whatever is flushed now proves nothing.
+            self._disconnected = False
+            self._problem = problem_of(error)
         self._host.follow("")  # Which also outdates the flushes that are under way.
         self._login.keep(wanted=False)
         for export in self.exports:
@@ -129,14 +139,14 @@ class Daemon:
         if not self._after_stop or any(export.flush for export in self.exports):
             return
         if self._stopped_safely is None:  # Else this is a second stop, of nothing.
-            self._stopped_safely = not any(export.life in UNWRITTEN for export in self.exports)
+            self._stopped_safely = self._disconnected and all(e.written for e in self.exports)
         try:
             self._exporter.close()
         except GadgetdError as error:
-            self._problem = _problem(error)
+            self._problem = problem_of(error)
         self._verdicts = ()
-        self._show()
         callbacks, self._after_stop = self._after_stop, []
+        self._show()
         for then in callbacks:
             then()
 
@@ -147,7 +157,7 @@ class Daemon:
 
     def resume(self) -> None:
         """Export again after `stop`, with the configuration as it is in the file now."""
-        self._stopped, self._stopped_safely = False, None
+        self._stopped, self._stopped_safely, self._config = False, None, None
         self.reload()
 
     def reload(self) -> None:
@@ -156,8 +166,7 @@ class Daemon:
             self._config = load(self._config_path)
             self._config_problem = None
         except ConfigError as error:
-            where = (str(error.file), error.line, error.column, error.key, error.expected)
-            self._config_problem = Problem(error.message, error.hint, *where)
+            self._config_problem = problem_of(error)
         if self._config is not None:
             self._limits_refused = tuple(
                 Problem(text, "a slow disk may stall the host; see docs/slow-media.md")
@@ -172,12 +181,11 @@ class Daemon:
             self.reconcile()
 
     def _on_kernel_log(self) -> None:
-        names = [export.name for export in self.exports]
-        failed = [name for name in self._log.io_errors() if name in names]
-        for name in failed:
-            self._io_errors[name] = self._io_errors.get(name, 0) + 1
-        if failed:
-            self._show()
+        exports = {export.name: export for export in self.exports if export.hold}
+        for name in self._log.io_errors():
+            if name in exports:
+                exports[name].io_errors += 1
+        self._show()
 
     def reconcile(self) -> None:
         """Look at everything anew, and bring the gadget to what it ought to be."""
@@ -187,16 +195,20 @@ class Daemon:
             try:
                 self._reconcile()
             except GadgetdError as error:
-                self._problem = _problem(error)
-                self._alarm("retry", RETRY_S, self.reconcile)
+                self._problem = problem_of(error)
+                self._alarms.set("retry", RETRY_S, self.reconcile)
             if was_bound or self._exporter.udc:
                 self._unbound_since = self._loop.clock()
             self._host.follow(self._exporter.udc)
+            if self._exporter.reconnected:
+                self._alarms.set(_RECONNECTED, PATIENCE_S, lambda: None)
+                self._host.expect_anew()
             acm = self._config is not None and self._config.usb.acm
             self._login.keep(wanted=acm and bool(self._exporter.udc))
             if self._host.ready:
                 for export in self.exports:
                     export.signal(Signal.HOST_READY)
+            self._flush_due()
             self._arm_tick()
         self._show()
 
@@ -211,11 +223,13 @@ class Daemon:
             found = self._scan.disks()
             self._verdicts = tuple(Verdict(f.disk, False, f.refusal or reason) for f in found)
             return
-        shown = plan.gadget(self._config, self._board, (), "")
-        own = OwnGadget(shown.vendor_id, shown.product_id, shown.serial)
+        own = self._exporter.seen_as(self._config)
         # In this order: a disk that comes between the two looks awaited for a moment more, while
         # the other way round it would be neither there nor on its way.
-        self._awaited = self._still_awaited(self._config)
+        pending, limits = self._scan.pending(), self._config.wait
+        self._awaited, left_s = self._awaiting.still(pending, limits, self._loop.clock())
+        if self._awaited:
+            self._alarms.set("disks", left_s, self.reconcile)
         self._verdicts = plan.choose(self._scan.disks(own), self._config)
         if self._awaited and not self._exporter.udc:
             return
@@ -223,45 +237,35 @@ class Daemon:
         may_disconnect = self._may_disconnect()
         self._waits = self._exporter.apply(self._config, may_disconnect=may_disconnect)
         if self._waits is Waits.LOCK:
-            self._alarm("retry", RETRY_S, self.reconcile)
-
-    def _still_awaited(self, config: Config) -> tuple[Pending, ...]:
-        """List the disks on their way whose time is not over, and look again when it is."""
-        now = self._loop.clock()
-        pending = self._scan.pending()
-        self._first_seen = {p.key: self._first_seen.get(p.key, now) for p in pending}
-        limits = {p.key: config.wait.disks_s if p.certain else config.wait.mmc_s for p in pending}
-        left = {key: limits[key] - (now - seen) for key, seen in self._first_seen.items()}
-        awaited = tuple(p for p in pending if left[p.key] > 0)
-        if awaited:
-            self._alarm("disks", min(left[p.key] for p in awaited), self.reconcile)
-        return awaited
+            self._alarms.set("retry", RETRY_S, self.reconcile)
 
     def _may_disconnect(self) -> bool:
         if not self._host.follows(self._exporter.udc):
             return False  # Taken over from an earlier run; what its host does is not known yet.
-        return not self._host.ready or all(export.calm for export in self.exports)
+        calm = all(export.calm for export in self.exports)
+        return not self._host.ready or (calm and not self._activity.busy(len(self.exports)))
 
     # What the host does
 
     def _on_host_arrived(self) -> None:
         # A host that sets everything up from the start gets back what was ejected before, unless
         # it was we who disconnected it.
-        reconnected, self._exporter.reconnected = self._exporter.reconnected, False
         for export in self.exports:
-            if export.life is Life.EJECTED and not reconnected:
+            if export.life is Life.EJECTED and _RECONNECTED not in self._alarms:
                 self._exporter.insert(export)
             export.signal(Signal.HOST_READY)
-        self._alarm("apply", 0, self.reconcile)
+        self._alarms.set("apply", 0, self.reconcile)
 
     def _on_host_left(self) -> None:
         for export in self.exports:
+            if export.inserted and export.life is not Life.WAITING:
+                export.signal(Signal.WRITE)  # What it wrote last may be in RAM, not counted yet.
             export.signal(Signal.HOST_GONE)
             export.outdate_flush()
         self._flush_due()
 
     def _on_host_changed(self) -> None:
-        self._alarm("patience", PATIENCE_S, self._show)
+        self._alarms.set("patience", PATIENCE_S, self._show)
         self._arm_tick()
         self._show()
 
@@ -269,19 +273,19 @@ class Daemon:
         calm = all(export.calm for export in self.exports)
         watching = self._host.awake or not calm or self._waits is Waits.IDLE
         if watching and "tick" not in self._alarms:
-            self._alarm("tick", TICK_S, self._on_tick)
+            self._alarms.set("tick", TICK_S, self._on_tick)
 
     def _on_tick(self) -> None:
         try:
             self._exporter.look()
         except GadgetdError as error:
-            self._problem = _problem(error)
-            self._alarm("retry", RETRY_S, self.reconcile)
+            self._problem = problem_of(error)
+            self._alarms.set("retry", RETRY_S, self.reconcile)
         self._flush_due()
         if self._waits is Waits.IDLE and self._may_disconnect():
             self.reconcile()
-        else:
-            self._show()
+        self._show()
+        self._activity.look()
         self._arm_tick()
 
     # Flushing and ejecting
@@ -292,18 +296,25 @@ class Daemon:
                 self._flush(export)
 
     def _flush(self, export: Export) -> None:
-        fd = export.start_flush().fileno()
+        try:
+            fd = export.start_flush().fileno()
+        except OSError:
+            # No room for another process. A stop does not wait for some, and says so.
+            export.lost = self._stopped
+            self._alarms.set("flush", RETRY_S, self._flush_due)
+            return
         self._loop.watch(fd, partial(self._on_flushed, export, fd))
 
     def _on_flushed(self, export: Export, fd: int) -> None:
         self._loop.unwatch(fd)
-        if self._exporter.end_flush(export):
-            self._io_errors[export.name] = self._io_errors.get(export.name, 0) + 1
+        self._exporter.end_flush(export)
         if not self._host.ready:
             export.signal(Signal.HOST_GONE)
         if export.life is Life.EJECTED:
             self._after_eject(export)
         self._flush_due()
+        if export.leaving:
+            self.reconcile()
         self._show()
         self._finish_stop()
 
@@ -325,7 +336,7 @@ class Daemon:
             return
         if self._config.on_ejected_of(export.verdict.disk) is OnEjected.REINSERT:
             again = partial(self._reinsert, export)
-            self._alarm(f"reinsert {export.number}", self._config.reinsert_after_s, again)
+            self._alarms.set(f"reinsert {export.number}", self._config.reinsert_after_s, again)
         elif self._config.on_ejected in _POWER and self._all_ejected():
             self.stop(partial(self._power, _POWER[self._config.on_ejected]))
 
@@ -334,8 +345,8 @@ class Daemon:
             self.insert(export)
 
     def _all_ejected(self) -> bool:
-        lives = {export.life for export in self.exports}
-        return Life.EJECTED in lives and lives <= {Life.EJECTED, Life.GONE}
+        safe = all(e.life in (Life.EJECTED, Life.GONE) and not e.lost for e in self.exports)
+        return safe and any(export.life is Life.EJECTED for export in self.exports)
 
     # What is shown
 
@@ -357,44 +368,33 @@ class Daemon:
             note=self._exporter.note,
             without_controller_s=self._loop.clock() - self._unbound_since,
             stopped=self._stopped,
+            stopping=self.stopping,
         )
         phase, message, problem = phase_of(facts)
         exported = phase is Phase.EXPORTED
         if phase is Phase.WAITING_FOR_UDC and problem is None and self._config is not None:
             left_s = self._config.wait.udc_s - facts.without_controller_s
-            self._alarm("controller", left_s, self._show)
+            self._alarms.set("controller", left_s, self._show)
         self.status = Status(
             version=self._version,
             phase=phase,
             message=message,
             board=self._board,
             problem=problem,
-            advice=(*(self._link_advice() if exported else ()), *self._advice()),
+            advice=tuple(self._advice(exported=exported)),
             controller=self._host.controller(self._exporter.note),
             disks=rows(self.exports, self._verdicts, self._exporter.visible if exported else None),
             safe_to_unplug=bool(self._stopped_safely) if self._stopped else self._all_ejected(),
+            serial_console=self._login.tty,
         )
         self._panel.show(self.status)
 
-    def _link_advice(self) -> tuple[Problem, ...]:
-        touched = any(export.touched for export in self.exports)
-        return tuple(about_link(self._host.link(touched=touched)))
-
-    def _advice(self) -> tuple[Problem, ...]:
-        stale = (self._config_problem,) if self._config_problem and self._config else ()
-        return (*stale, *about_io(self._io_errors), *self._limits_refused, *self._panel.advice)
-
-    def _alarm(self, name: str, delay_s: float, callback: Callable[[], None]) -> None:
-        """Set one of the daemon's timers; one of the same name that is pending is replaced."""
-        if name in self._alarms:
-            self._alarms[name].cancel()
-
-        def ring() -> None:
-            del self._alarms[name]
-            callback()
-
-        self._alarms[name] = self._loop.call_later(delay_s, ring)
-
-
-def _problem(error: GadgetdError) -> Problem:
-    return Problem(error.message, error.hint)
+    def _advice(self, *, exported: bool) -> Iterator[Problem]:
+        if exported and not self._all_ejected():  # Hosts put to sleep what they have ejected.
+            touched = any(export.touched for export in self.exports)
+            yield from about_link(self._host.link(touched=touched))
+        if self._config_problem and self._config:
+            yield self._config_problem
+        yield from waiting(self._waits, self._exporter.locked)
+        yield from about_disks(self.exports)
+        yield from (*self._limits_refused, *self._panel.advice)

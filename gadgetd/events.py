@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gadgetd import text
+from gadgetd.disk import Disk
 from gadgetd.status import Controller, DiskStatus, Life, Phase, Problem, Status
 
 Fields = dict[str, str | int | bool | None]
@@ -37,6 +38,8 @@ def events(old: Status | None, new: Status) -> list[Event]:
         result.append(_started(new))
     if new.controller != before.controller:
         result += _controller(before.controller, new.controller)
+    if new.serial_console != before.serial_console:
+        result.append(_serial_console(new))
     result += _disks(before, new)
     message_counts = new.phase is not Phase.EXPORTED and before.message != new.message
     if before.phase is not new.phase or message_counts:
@@ -102,6 +105,12 @@ def _controller(old: Controller | None, new: Controller | None) -> Iterator[Even
         yield _event(words, "controller", name=new.name, note=new.note)
 
 
+def _serial_console(new: Status) -> Event:
+    name = new.serial_console
+    words = text.serial_console(name) if name else "no root login over the USB cable any more"
+    return _event(words, "serial_console", name=name or None)
+
+
 _CHANGES = {
     "gone": "host gone: cable out, or host off",
     "attached": "cable in, host not talking yet",
@@ -150,7 +159,9 @@ def _host(old: Controller | None, new: Controller | None) -> Iterator[Event]:
 
 
 def _by_name(status: Status) -> dict[str, DiskStatus]:
-    return {row.disk.name: row for row in status.disks}
+    # A disk that has left may have had the name that another has now, which is the one meant.
+    rows = sorted(status.disks, key=lambda row: row.life is not Life.GONE)
+    return {row.disk.name: row for row in rows}
 
 
 def _disks(before: Status, new: Status) -> Iterator[Event]:
@@ -168,12 +179,17 @@ def _facts(row: DiskStatus) -> object:
     return (row.disk, row.lun, row.reason, row.read_only, row.inquiry)
 
 
+def _who(disk: Disk) -> object:
+    return (disk.kind, disk.model, disk.serial, disk.size_bytes)
+
+
 def _disk(row: DiskStatus) -> Event:
     disk = row.disk
     kind = f"{disk.kind.caption} {text.plain(disk.model)}".strip()
     what = f"{kind}, {text.size(disk.size_bytes)}"
     if row.lun is None:
-        words = f"{disk.name} ({what}) left out: {row.reason or 'no reason known'}"
+        fate = "not exported yet" if row.waits else "left out"
+        words = f"{disk.name} ({what}) {fate}: {row.reason or 'no reason known'}"
     else:
         words = f"LUN {row.lun} is {disk.name} ({what}{', read-only' if row.read_only else ''})"
     return _event(
@@ -209,7 +225,9 @@ def _luns(before: Status, new: Status) -> Iterator[Event]:
     old_rows = _by_name(before)
     for row in _by_name(new).values():
         old = old_rows.get(row.disk.name)
-        previous = old.life if old and old.lun == row.lun else Life.WAITING
+        # Another disk in the same slot has the same name and takes over the LUN.
+        same = old and (old.lun, _who(old.disk)) == (row.lun, _who(row.disk))
+        previous = old.life if old and same else Life.WAITING
         if row.lun is None or row.life is previous:
             continue
         back = previous is Life.GONE

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from gadgetd.disk import Verdict
 from gadgetd.flush import Flush
 from gadgetd.hold import Hold
-from gadgetd.life import EMPTY, Signal, after
+from gadgetd.life import EMPTY, UNWRITTEN, Signal, after
 from gadgetd.status import DiskStatus, Life
 from gadgetd.traffic import Counters
 
 QUIET_S = 2.0
 """Counters that stand still for so long mean no traffic. It is longer than the 1.5 s after which
 the kernel begins to write what is dirty (see writeback.py), so a host that writes is noticed."""
+
+
+class Waits(Enum):
+    """What a change of the gadget has to wait for."""
+
+    NOTHING = auto()
+    CONTROLLER = auto()
+    """None is free, or there is none."""
+    IDLE = auto()
+    """All disks have to be disconnected for a moment, and the host uses them."""
+    LOCK = auto()
+    """The host has locked a medium, as a Linux host does with every disk it has open."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +41,8 @@ class Export:
     inquiry: str
     hold: Hold | None
     changed_at: float
+    read_only: bool = False
+    """As the LUN stands; a change waits while the host has locked the medium."""
     life: Life = Life.WAITING
     seen: Counters = field(default_factory=Counters)
     total: Counters = field(default_factory=Counters)
@@ -41,6 +56,11 @@ class Export:
     ejected: bool = False
     """It was taken out of its LUN, by the host or by a command, and not inserted since."""
     ejected_by_host: bool = False
+    lost: bool = False
+    """It left the board before all that the host had written was on it."""
+    leaving: bool = False
+    """It is there and no longer to be exported; it is let go once it is flushed."""
+    io_errors: int = 0
     adopted: bool = False
     """It was exported by an earlier run already, whose counts are lost."""
 
@@ -60,6 +80,11 @@ class Export:
         return self.adopted or self.total.read_bytes > 0
 
     @property
+    def written(self) -> bool:
+        """All that the host wrote is on the medium, as far as the counters tell."""
+        return self.life not in UNWRITTEN and not self.lost
+
+    @property
     def calm(self) -> bool:
         """Nothing is read or written, and nothing waits to be flushed."""
         return self.life in _CALM
@@ -67,6 +92,8 @@ class Export:
     def signal(self, signal: Signal) -> bool:
         """Take the transition and tell whether the life changed."""
         before, self.life = self.life, after(self.life, signal)
+        if signal is Signal.LEFT and before in UNWRITTEN:
+            self.lost = True
         if signal is Signal.EJECT:
             self.ejected = True
             self.outdate_flush()
@@ -113,8 +140,8 @@ class Export:
     def start_flush(self) -> Flush:
         """Begin an fsync of a disk that is held. Watch its descriptor, then `end_flush`."""
         assert self.hold is not None
+        self.flush = Flush(self.hold.sync_fd)  # If it fails, what is stale remains so.
         self.stale = False
-        self.flush = Flush(self.hold.sync_fd)
         self.signal(Signal.FLUSH_STARTED)
         return self.flush
 
@@ -134,6 +161,7 @@ class Export:
         self.observe(counters, now)
         if error:
             self.stale = False
+            self.io_errors += 1
             self.signal(Signal.FLUSH_FAILED)
         elif not self.stale:
             self.signal(Signal.FLUSH_DONE)
@@ -152,7 +180,7 @@ class Export:
             disk=self.verdict.disk,
             lun=self.number,
             reason=self.verdict.reason,
-            read_only=self.verdict.read_only,
+            read_only=self.read_only,
             inquiry=self.inquiry,
             life=self.life,
             read_bytes=self.total.read_bytes,

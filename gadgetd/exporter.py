@@ -10,35 +10,23 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from enum import Enum, auto
 from pathlib import Path
 
 from gadgetd import plan, udc
+from gadgetd.blockscan import OwnGadget
 from gadgetd.config import Config
 from gadgetd.configfs import ConfigFs
 from gadgetd.disk import Disk, Verdict
 from gadgetd.errors import GadgetdError, GadgetError
-from gadgetd.export import Export
+from gadgetd.export import Export, Waits
 from gadgetd.hold import Hold, hold
 from gadgetd.life import Signal
 from gadgetd.loop import Clock
 from gadgetd.numbers import FILE, Numbers, load, save
-from gadgetd.status import Board
+from gadgetd.status import Board, Life
 from gadgetd.traffic import read_counters
 
 NAME = "gadgetd"
-
-
-class Waits(Enum):
-    """What `Exporter.apply` has to wait for."""
-
-    NOTHING = auto()
-    CONTROLLER = auto()
-    """None is free, or there is none."""
-    IDLE = auto()
-    """All disks have to be disconnected for a moment, and the host uses them."""
-    LOCK = auto()
-    """The host has locked a medium, as a Linux host does with every disk it has open."""
 
 
 class Exporter:
@@ -77,8 +65,11 @@ class Exporter:
         """Why this controller, or why none, in words."""
         self.wants_gadget = False
         """The last `apply` found something to export: a disk, an empty slot, a serial console."""
+        self.locked: tuple[str, ...] = ()
+        """The disks whose LUN is to change and cannot, for the host has locked the medium."""
         self.reconnected = False
-        """The host was disconnected for a moment by `apply`; whoever notices it may clear this."""
+        """The host was disconnected for a moment by the last `apply`."""
+        self._standing_as: OwnGadget | None = None
         self.before_removal: Callable[[], None] = lambda: None
         """Called when a gadget is off the bus and about to be removed."""
 
@@ -91,9 +82,12 @@ class Exporter:
             if name == NAME and bound and standing is not None:
                 self.udc, self.note = bound, "taken over from an earlier run"
                 self._adopting = True
+                self._standing_as = _seen_as(standing)
                 empty = frozenset(lun.number for lun in standing.luns if not lun.file)
                 self._ejected_before = empty & self._remembered.shown
             else:
+                self._configfs.unbind(name)
+                self.before_removal()
                 self._configfs.teardown(name)
 
     def take(self, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
@@ -132,6 +126,7 @@ class Exporter:
 
         `may_disconnect` allows steps that disconnect all disks for a moment.
         """
+        self.locked, self.reconnected = (), False
         self._look_at_controller()
         standing = self._configfs.read_back(NAME)
         # What the host has ejected up to here must not be put back by what follows.
@@ -149,24 +144,24 @@ class Exporter:
         if self.udc and not may_disconnect and (changes.extend or changes.rebuild or elsewhere):
             if not changes.rebuild:
                 self._set_luns(changes.luns)
-                self._note_visible(standing)
+                self._note_visible(self._configfs.read_back(NAME))
             return Waits.IDLE
-        locked = False
         self.reconnected = bool(self.udc) and (changes.rebuild or changes.extend or elsewhere)
         if changes.rebuild:
             self._remove()
             self._configfs.build(wanted)
         else:
-            locked = not self._set_luns(changes.luns)
+            self._set_luns(changes.luns)
             if changes.extend:
                 self._configfs.extend(wanted)
-        self._note_visible(wanted)
+        self._standing_as = _seen_as(wanted)
+        self._note_visible(self._configfs.read_back(NAME) if self.locked else wanted)
         self._slots = config.slots
         if self.udc and elsewhere:
             self.disconnect()
         if not self.udc and not self._bind(config):
             return Waits.CONTROLLER
-        return Waits.LOCK if locked else Waits.NOTHING
+        return Waits.LOCK if self.locked else Waits.NOTHING
 
     def look(self) -> list[Export]:
         """Read all counters and LUNs; returns the exports whose eject by the host is new."""
@@ -206,7 +201,9 @@ class Exporter:
 
     def end_flush(self, export: Export) -> int:
         """Collect a flush that is over; returns 0 or an errno."""
-        return export.end_flush(read_counters(export.name, self._sys), self._clock())
+        error = export.end_flush(read_counters(export.name, self._sys), self._clock())
+        self._remember()
+        return error
 
     def disconnect(self) -> None:
         """Take the gadget from the host. The disks stay held, so that they can be flushed."""
@@ -225,25 +222,45 @@ class Exporter:
             self._numbers, self._slots = {}, None
             self._remember()
 
+    def seen_as(self, config: Config) -> frozenset[OwnGadget]:
+        """Say how our gadget looks from the host, and how it will with this configuration."""
+        new = _seen_as(plan.gadget(config, self._board, (), self._revision))
+        return frozenset((self._standing_as or new, new))
+
     def controllers(self) -> tuple[udc.Udc, ...]:
         """List the board's USB device controllers."""
         return udc.controllers(self._sys / "class" / "udc")
 
     def _part_from(self, verdicts: Sequence[Verdict]) -> None:
         wanted = {_who(v.disk) for v in verdicts if v.exported}
-        unwanted = {_who(v.disk) for v in verdicts if not v.exported}
+        unwanted = {_who(v.disk): v for v in verdicts if not v.exported}
         for number, export in list(self.exports.items()):
             who = _who(export.verdict.disk)
-            if export.hold and who not in wanted:
+            if who in unwanted:
+                self._dismiss(number, export, unwanted[who])
+            elif export.hold and who not in wanted:
                 self._leave(export)
-            # A disk that is there but not to be exported has no claim to its name in the LUN.
-            if not export.hold and who in unwanted:
-                del self.exports[number]
+            elif export.leaving and export.life is not Life.EJECTING:
+                export.leaving = False  # Not before the flush has told its result.
+                if export.life is Life.EJECTED:
+                    self.insert(export)
+
+    def _dismiss(self, number: int, export: Export, verdict: Verdict) -> None:
+        """Take a disk that is there from the host, and let go of it once it is flushed."""
+        export.verdict, export.leaving = verdict, True
+        if export.hold and not export.ejected:
+            self._force_out(number)
+            self._mark_ejected(export, by_host=False)
+        if export.life in (Life.EJECTED, Life.GONE):
+            export.release()
+            del self.exports[number]
 
     def _admit(self, verdict: Verdict, held: Hold, known: Mapping[str, int]) -> None:
         number = plan.lun_number(verdict.disk, self._numbers)
         assert number is not None, "assign() numbers every exported disk"
-        export = Export(number, verdict, self._inquiry(verdict), held, self._clock())
+        export = Export(
+            number, verdict, self._inquiry(verdict), held, self._clock(), verdict.read_only
+        )
         export.start_counting(read_counters(export.name, self._sys), self._clock())
         was_known = plan.lun_number(verdict.disk, known) is not None
         if was_known and number in self._ejected_before:
@@ -252,6 +269,8 @@ class Exporter:
             # An earlier daemon may have died before it flushed what the host wrote.
             export.adopted = True
             export.signal(Signal.WRITE)
+        if was_known and self._adopting and number in self._remembered.failed:
+            export.life = Life.FAILED
         self.exports[number] = export
 
     def _inquiry(self, verdict: Verdict) -> str:
@@ -261,14 +280,20 @@ class Exporter:
     def _leave(self, export: Export) -> None:
         export.inserted = False
         self._remember()
-        if export.number in self.visible:
-            try:
-                self._configfs.force_eject(NAME, export.number)
-            except GadgetError as error:
-                if error.errno != errno.ENOENT:
-                    raise
+        self._force_out(export.number)
         export.signal(Signal.LEFT)
         export.release()
+
+    def _force_out(self, number: int) -> None:
+        try:
+            self._configfs.force_eject(NAME, number)
+        except GadgetError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            # A kernel without that attribute (it came with 6.0), or there is no such LUN.
+            standing = self._configfs.read_back(NAME)
+            if standing is not None and number in (lun.number for lun in standing.luns):
+                self._configfs.set_file(NAME, number, None)
 
     def _wanted(self, config: Config, standing: plan.Gadget | None) -> plan.Gadget:
         rows = [
@@ -292,20 +317,24 @@ class Exporter:
             # It has left, but its name stands in the gadget until that is unbound.
             self.disconnect()
 
-    def _set_luns(self, luns: Sequence[plan.Lun]) -> bool:
-        done = True
+    def _set_luns(self, luns: Sequence[plan.Lun]) -> None:
+        locked = set()
         for lun in luns:
             if lun.number in self.exports:
                 # Emptied for a moment, as the kernel wants it, and not by the host.
                 self.exports[lun.number].inserted = False
                 self._remember()
             try:
+                if lun.file is None:
+                    # No word of the host's keeps a disk in that we do not hold any more.
+                    self._force_out(lun.number)
                 self._configfs.set_lun(NAME, lun)
             except GadgetError as error:
                 if error.errno != errno.EBUSY:
                     raise
-                done = False  # The host has locked this medium; it is asked again later.
-        return done
+                locked.add(lun.number)  # It is asked again later.
+        names = {number: export.name for number, export in self.exports.items()}
+        self.locked = tuple(names.get(number, f"LUN {number}") for number in sorted(locked))
 
     def _bind(self, config: Config) -> bool:
         others = self._configfs.other_gadgets(NAME)
@@ -329,9 +358,12 @@ class Exporter:
             export.inserted = False
 
     def _note_visible(self, gadget: plan.Gadget | None) -> None:
-        self.visible = frozenset(lun.number for lun in gadget.luns) if gadget else _NONE
-        for export in self.exports.values():
-            export.inserted = export.has_medium and export.number in self.visible
+        luns = {lun.number: lun for lun in gadget.luns} if gadget else {}
+        self.visible = frozenset(luns)
+        for number, export in self.exports.items():
+            export.inserted = export.has_medium and number in luns
+            if number in luns:
+                export.read_only = luns[number].read_only
         self._remember()
 
     def _mark_ejected(self, export: Export, *, by_host: bool) -> None:
@@ -341,7 +373,8 @@ class Exporter:
     def _remember(self) -> None:
         exports = self.exports.values()
         shown = frozenset(e.number for e in exports if e.inserted or e.ejected)
-        numbers = Numbers(self._numbers, shown)
+        failed = frozenset(e.number for e in exports if e.life is Life.FAILED)
+        numbers = Numbers(self._numbers, shown, failed)
         if numbers != self._remembered:
             save(self._numbers_file, numbers)
             self._remembered = numbers
@@ -356,6 +389,10 @@ def _locked(export: Export) -> GadgetError:
         hint=f"eject it on the host, or force it: gadgetd eject --force {export.number}",
         errno=errno.EBUSY,
     )
+
+
+def _seen_as(gadget: plan.Gadget) -> OwnGadget:
+    return OwnGadget(gadget.vendor_id, gadget.product_id, gadget.serial)
 
 
 def _who(disk: Disk) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 
 class Flush:
@@ -17,7 +18,12 @@ class Flush:
         self._pid = os.fork()
         if self._pid == 0:
             _fsync_and_exit(fd)
-        self._pidfd = os.pidfd_open(self._pid)
+        try:
+            self._pidfd = os.pidfd_open(self._pid)
+        except OSError:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            raise
 
     def fileno(self) -> int:
         """Give the pidfd (source: pidfd_open(2))."""

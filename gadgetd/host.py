@@ -73,6 +73,10 @@ class Host:
                 self._loop.watch(self._fd, self._look, URGENT)
         self._look()
 
+    def expect_anew(self) -> None:
+        """Do not take it for a reset if the host sets the gadget up again: it was our doing."""
+        self._was_ready = False
+
     def link(self, *, touched: bool) -> Link:
         """Give what there is to say about the connection; `touched`: a disk has been opened."""
         controller = self._controller()
@@ -109,7 +113,9 @@ class Host:
             self._was_ready = True
             self._arrived()
         elif not self.ready:
-            self._was_ready = self._was_ready and self.state not in _CABLE_OUT
+            if self.state in _CABLE_OUT:
+                # Another cable, or another host: its own record.
+                self._was_ready, self._resets = False, 0
             self._left()
         self._changed()
 

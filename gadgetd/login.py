@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 from gadgetd.loop import Loop, Timer
 
 TTY = "ttyGS0"
 GETTY = ("/sbin/getty", "-L", "115200", TTY, "vt100")
+_DEFAULT_SIGNALS = (signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
+"""Python ignores or handles these, and a shell would hand that on to what it runs."""
 PAUSE_S = 1.0
 """Between the end of one login and the next, so that one that cannot start does not spin."""
 
@@ -22,15 +25,25 @@ class Login:
     """
 
     def __init__(
-        self, loop: Loop, command: tuple[str, ...] = GETTY, proc: Path = Path("/proc")
+        self,
+        loop: Loop,
+        command: tuple[str, ...] = GETTY,
+        proc: Path = Path("/proc"),
+        tty: Path = Path("/dev", TTY),
     ) -> None:
         self._loop = loop
         self._command = command
         self._proc = proc
+        self._tty = tty
         self._pid = 0
         self._pidfd = -1
         self._wanted = False
         self._pause: Timer | None = None
+
+    @property
+    def tty(self) -> str:
+        """Name of the terminal, while there is one with a login on it; empty otherwise."""
+        return TTY if self._wanted and self._tty.exists() else ""
 
     def keep(self, *, wanted: bool) -> None:
         """Have a login, or none, from now on."""
@@ -46,22 +59,20 @@ class Login:
         The kernel waits for the terminal to be closed before it removes the function, without a
         limit, so this comes first.
         """
-        if not self._pid:
-            return
-        for pid in self._session():
-            try:
+        for pid in self._users():
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        self._reap()
+        if self._pid:
+            self._reap()
 
     def _start(self) -> None:
         self._pause = None
         if not self._wanted:
             return
+        self.end()  # A login of an earlier daemon, which was killed.
         try:
             self._pid = os.posix_spawn(
-                self._command[0], self._command, os.environ, setsigdef=[signal.SIGTERM]
+                self._command[0], self._command, os.environ, setsigdef=_DEFAULT_SIGNALS
             )
         except OSError:
             self._later()  # No getty here, or no memory for it.
@@ -83,17 +94,13 @@ class Login:
         os.close(self._pidfd)
         self._pid, self._pidfd = 0, -1
 
-    def _session(self) -> set[int]:
-        """List the login and every process of its session; getty is the leader of it."""
-        processes = (entry for entry in self._proc.iterdir() if entry.name.isdigit())
-        members = {int(p.name) for p in processes if _session_of(p / "stat") == self._pid}
-        return members | {self._pid}
-
-
-def _session_of(stat: Path) -> int:
-    """Read a process's session; 0 if it has ended. Source: proc(5), field 6 of stat."""
-    try:
-        # The name in parentheses may hold anything, so count from the last one.
-        return int(stat.read_text("utf-8", "replace").rpartition(")")[2].split()[3])
-    except (OSError, ValueError, IndexError):
-        return 0
+    def _users(self) -> set[int]:
+        """List our login and every process that has the terminal open, whoever started it."""
+        users = {self._pid} - {0}
+        if not self._tty.exists():
+            return users
+        for process in self._proc.glob("[0-9]*"):
+            with suppress(OSError):  # It has ended meanwhile.
+                if any(fd.readlink() == self._tty for fd in (process / "fd").iterdir()):
+                    users.add(int(process.name))
+        return users

@@ -80,10 +80,11 @@ class Loop:
         timeout_ms = None if due is None else max(0, int((due - self.clock()) * 1000) + 1)
         if due is not None and due <= self.clock():
             timeout_ms = 0
-        for fd, _ in self._poll.poll(timeout_ms):
-            # An earlier callback of this round may have dropped this descriptor.
-            callback = self._watched.get(fd)
-            if callback is not None:
+        ready = [(fd, self._watched.get(fd)) for fd, _ in self._poll.poll(timeout_ms)]
+        for fd, callback in ready:
+            # An earlier callback of this round may have closed this descriptor, and even opened
+            # another of the same number.
+            if callback is not None and self._watched.get(fd) is callback:
                 callback()
         now = self.clock()
         while self._timers and self._timers[0][0] <= now:
@@ -96,3 +97,25 @@ class Loop:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
+
+
+class Alarms:
+    """Timers with names: setting one replaces the one of the same name that has not rung yet."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._timers: dict[str, Timer] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._timers
+
+    def set(self, name: str, delay_s: float, callback: Callable[[], None]) -> None:
+        """Call back once, `delay_s` seconds from now."""
+        if name in self._timers:
+            self._timers[name].cancel()
+
+        def ring() -> None:
+            del self._timers[name]
+            callback()
+
+        self._timers[name] = self._loop.call_later(delay_s, ring)

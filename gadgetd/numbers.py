@@ -10,7 +10,7 @@ FILE = Path("/run/gadgetd/luns")
 LIMIT = 256
 """No gadget has so many LUNs; a larger number is none of ours."""
 
-_SHOWN, _RESERVED = "shown", "reserved"
+_SHOWN, _FAILED, _RESERVED = "shown", "failed", "reserved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Numbers:
 
     luns: Mapping[str, int] = field(default_factory=dict)
     shown: frozenset[int] = frozenset()
+    failed: frozenset[int] = frozenset()
+    """LUNs whose disk refused data: a later fsync would succeed and prove nothing."""
 
 
 def load(path: Path) -> Numbers:
@@ -31,15 +33,16 @@ def load(path: Path) -> Numbers:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError:
         return Numbers()
-    luns, shown = {}, set()
+    luns: dict[str, int] = {}
+    states: dict[str, set[int]] = {_SHOWN: set(), _FAILED: set()}
     for line in text.split("\n"):
         number, _, rest = line.partition("\t")
         state, _, key = rest.partition("\t")
         if number.isascii() and number.isdigit() and len(number) < 4 and int(number) < LIMIT:
             luns[key] = int(number)
-            if state == _SHOWN:
-                shown.add(int(number))
-    return Numbers(luns, frozenset(shown))
+            for each in states.keys() & state.split(","):
+                states[each].add(int(number))
+    return Numbers(luns, frozenset(states[_SHOWN]), frozenset(states[_FAILED]))
 
 
 def save(path: Path, numbers: Numbers) -> None:
@@ -48,7 +51,7 @@ def save(path: Path, numbers: Numbers) -> None:
     Without a place for it nothing is said: a daemon that is killed then numbers anew.
     """
     lines = "".join(
-        f"{number}\t{_SHOWN if number in numbers.shown else _RESERVED}\t{key}\n"
+        f"{number}\t{_states(numbers, number)}\t{key}\n"
         for key, number in numbers.luns.items()
         if "\n" not in key
     )
@@ -59,3 +62,8 @@ def save(path: Path, numbers: Numbers) -> None:
         new.replace(path)
     except OSError:
         return
+
+
+def _states(numbers: Numbers, number: int) -> str:
+    states = ((_SHOWN, numbers.shown), (_FAILED, numbers.failed))
+    return ",".join(name for name, those in states if number in those) or _RESERVED

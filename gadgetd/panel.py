@@ -66,7 +66,11 @@ class Panel:
         self.log.extend(f"[{now:10.3f}] {event.text}" for event in events(self._shown, status))
         self._shown = status
         # The LED first: it is the quickest, and all that some people have.
-        self._blinker.start(pattern_for(status), now)
+        pattern = pattern_for(status)
+        if pattern is None:
+            self._blinker.release()
+        else:
+            self._blinker.start(pattern, now)
         self._console.show(status, now)
         self._arm()
 

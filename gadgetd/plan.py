@@ -129,11 +129,12 @@ def assign(verdicts: Sequence[Verdict], previous: Mapping[str, int]) -> Mapping[
     """Give each exported disk its LUN number: a disk that was known keeps the one it had.
 
     `previous` is what an earlier call returned, empty at the start. Its numbers stay reserved, so
-    that a disk that comes back finds its own; a new disk takes the first number not in use. Look
-    a disk's number up with `lun_number`.
+    that a disk that comes back finds its own; a new disk in the place of one that has left takes
+    over its number, as cards in one slot do, or else the first that is not in use. Look a disk's
+    number up with `lun_number`.
     """
     numbers = dict(previous)
-    taken = set(numbers.values())
+    present = {_key(verdict.disk, numbers) for verdict in verdicts if verdict.exported}
     seen: set[str] = set()
     for verdict in verdicts:
         if not verdict.exported:
@@ -143,9 +144,19 @@ def assign(verdicts: Sequence[Verdict], previous: Mapping[str, int]) -> Mapping[
             key = _twin_key(verdict.disk)
         seen.add(key)
         if key not in numbers:
-            numbers[key] = next(n for n in range(len(taken) + 1) if n not in taken)
-            taken.add(numbers[key])
+            numbers[key] = _vacated(verdict.disk, numbers, present)
     return numbers
+
+
+def _vacated(disk: Disk, numbers: dict[str, int], present: set[str]) -> int:
+    """Give the number of a disk that was in this disk's place, and forget that disk."""
+    place = f"{disk.kind} {disk.location} "
+    there = [key for key in numbers if disk.location and key.startswith(place)]
+    # More than one are the slots of a card reader, which share a place.
+    if len(there) == 1 and there[0] not in present:
+        return numbers.pop(there[0])
+    taken = set(numbers.values())
+    return next(n for n in range(len(taken) + 1) if n not in taken)
 
 
 def lun_number(disk: Disk, numbers: Mapping[str, int]) -> int | None:

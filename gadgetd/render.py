@@ -64,7 +64,7 @@ def layout(status: Status, columns: int, rows: int, *, footer: bool = True) -> l
         banner=_banner(columns) if status.safe_to_unplug else [],
         # A message that the problem repeats would only take room from it.
         headline=styled(status.message, BOLD) if not _repeats(status) else [],
-        controller=styled(_controller(status), PLAIN),
+        controller=styled(_controller(status), PLAIN) + styled(_serial_console(status), PLAIN),
         troubles=troubles,
         footer=styled(FOOTER, PLAIN) if footer else [],
     )
@@ -129,6 +129,10 @@ def _controller(status: Status) -> str:
     return f"USB controller {controller.name}: {text.host(controller)}{note}"
 
 
+def _serial_console(status: Status) -> str:
+    return text.serial_console(status.serial_console) if status.serial_console else ""
+
+
 def _trouble(problem: Problem, title: str, columns: int, style: str) -> list[Line]:
     lines = text.wrap(f"{title}: {text.problem(problem)}", columns, "  ")
     result = [(line, style) for line in lines]
@@ -154,7 +158,8 @@ class _Table:
                 f"  -  {text.plain(disk.name)}  {disk.kind.caption} {text.size(disk.size_bytes)}"
             )
             reason = text.plain(row.reason) or "no reason known"
-            self._blocks.append(text.wrap(f"{names}: left out, {reason}", columns, " " * 9))
+            fate = "not yet" if row.waits else "left out"
+            self._blocks.append(text.wrap(f"{names}: {fate}, {reason}", columns, " " * 9))
 
     def __len__(self) -> int:
         return len(self._head) + sum(len(block) for block in self._blocks)

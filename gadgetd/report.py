@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gadgetd.blockscan import Pending
 from gadgetd.config import Config
 from gadgetd.disk import Verdict
-from gadgetd.export import Export
-from gadgetd.status import DiskStatus, Phase, Problem
+from gadgetd.errors import ConfigError, GadgetdError
+from gadgetd.export import Export, Waits
+from gadgetd.status import DiskStatus, Life, Phase, Problem
 
 _NO_CONTROLLER = "config.txt needs dtoverlay=dwc2,dr_mode=peripheral; see the kernel's log: dmesg"
 _LATER = "waits until the host is idle: adding it disconnects all disks for a moment"
@@ -32,10 +33,14 @@ class Facts:
     """Why there is no controller."""
     without_controller_s: float = 0.0
     stopped: bool = False
+    stopping: bool = False
+    """Stopped, and disks are still being flushed."""
 
 
 def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
     """Give the phase, the headline and the problem that keeps the disks from the host."""
+    if facts.stopping:
+        return Phase.STOPPED, "stopping: flushing the disks, do not unplug", facts.problem
     if facts.stopped:
         return Phase.STOPPED, "stopped: nothing is exported; to go on: gadgetd start", facts.problem
     if facts.config is None:
@@ -58,6 +63,44 @@ def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
     return Phase.WAITING_FOR_UDC, message, problem
 
 
+def problem_of(error: GadgetdError) -> Problem:
+    """Give what a status shows of an error."""
+    if isinstance(error, ConfigError):
+        where = (str(error.file), error.line, error.column, error.key, error.expected)
+        return Problem(error.message, error.hint, *where)
+    return Problem(error.message, error.hint)
+
+
+def waiting(waits: Waits, locked: Sequence[str]) -> Iterator[Problem]:
+    """Say what the host keeps from being changed; `locked` are the names of disks."""
+    if waits is Waits.IDLE:
+        yield Problem(
+            "a change waits until the host is idle: it disconnects all disks for a moment",
+            "it comes by itself; to have it now, eject the disks on the host",
+        )
+    elif waits is Waits.LOCK:
+        yield Problem(
+            f"a change of {', '.join(locked)} waits: the host has locked the medium",
+            "eject it on the host, or force it: gadgetd eject --force",
+        )
+
+
+def about_disks(exports: Sequence[Export]) -> Iterator[Problem]:
+    """Say which disks had I/O errors, how many, and which left too early."""
+    for export in exports:
+        if export.io_errors:
+            plural = "" if export.io_errors == 1 else "s"
+            yield Problem(
+                f"{export.name}: {export.io_errors} I/O error{plural}",
+                "do not trust what was written; see dmesg, and replace the disk",
+            )
+        if export.lost:
+            yield Problem(
+                f"{export.name} left before all that the host had written was on it",
+                "do not trust what was written; write it again",
+            )
+
+
 def rows(
     exports: Sequence[Export], verdicts: Sequence[Verdict], visible: frozenset[int] | None
 ) -> tuple[DiskStatus, ...]:
@@ -69,11 +112,12 @@ def rows(
     for export in exports:
         row = export.to_status()
         if visible is not None and export.number not in visible:
-            row = DiskStatus(row.disk, None, _LATER, row.read_only, row.inquiry)
+            row = DiskStatus(row.disk, None, _LATER, row.read_only, row.inquiry, waits=True)
         shown.append(row)
-    names = {row.disk.name for row in shown}
-    left_out = [DiskStatus(v.disk, reason=v.reason) for v in verdicts if v.disk.name not in names]
-    return (*shown, *left_out)
+    # A name can be another disk's by now, if the one that had it left.
+    names = {row.disk.name for row in shown if row.life is not Life.GONE}
+    others = (verdict for verdict in verdicts if verdict.disk.name not in names)
+    return (*shown, *(DiskStatus(v.disk, reason=v.reason, waits=v.exported) for v in others))
 
 
 def _count(disks: int) -> str:

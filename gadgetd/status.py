@@ -98,6 +98,8 @@ class DiskStatus:
     read_bytes: int = 0
     """Bytes read from the disk since it was exported."""
     written_bytes: int = 0
+    waits: bool = False
+    """It has no LUN yet and will be exported; `reason` says what for."""
     rate_bytes_s: int = 0
     """Bytes a second, read and written, over the last refresh interval."""
 
@@ -119,6 +121,8 @@ class Status:
     disks: tuple[DiskStatus, ...] = ()
     safe_to_unplug: bool = False
     """The host let go of every disk, and everything it wrote is on the media."""
+    serial_console: str = ""
+    """The board's end of the serial port that goes over the USB cable: `ttyGS0`; empty for none."""
 
 
 def to_json(status: Status) -> dict[str, Any]:

@@ -146,6 +146,14 @@ def life(row: DiskStatus) -> str:
     return words
 
 
+def serial_console(tty: str) -> str:
+    """Return that the host's serial port is a root shell, and what either end is called."""
+    return (
+        f"Serial console on the USB cable: root login without password ({plain(tty)} here,"
+        " ttyACM0 or a COM port on the host)"
+    )
+
+
 def board(status: Status) -> str:
     """Return which module this is: `Raspberry Pi Compute Module 4 Rev 1.1  serial ...a1b2c3d4`."""
     model = plain(status.board.model) or "unknown board"

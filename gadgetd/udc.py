@@ -65,7 +65,10 @@ def driver(udc: Udc) -> str:
 def suspended(udc: Udc) -> bool:
     """Tell whether the host has suspended the gadget; False if none is bound."""
     # The device is called gadget.0 on the first controller, gadget.1 on the second.
-    return any(_read(path) == "1" for path in udc.path.glob("device/gadget*/suspended"))
+    try:
+        return any(_read(path) == "1" for path in udc.path.glob("device/gadget*/suspended"))
+    except OSError:
+        return False  # The controller has left while we looked.
 
 
 def open_state(udc: Udc) -> int:

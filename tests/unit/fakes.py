@@ -11,7 +11,7 @@ import select
 import shutil
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ class FakeScan(BlockScan):
     def __init__(self) -> None:
         self.found: dict[str, Found] = {}
         self.on_their_way: list[Pending] = []
-        self.asked_with: list[OwnGadget | None] = []
+        self.asked_with: list[Collection[OwnGadget]] = []
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
 
@@ -183,7 +183,7 @@ class FakeScan(BlockScan):
             return frozenset()
         return frozenset(("block",))
 
-    def disks(self, own: OwnGadget | None = None) -> tuple[Found, ...]:
+    def disks(self, own: Collection[OwnGadget] = ()) -> tuple[Found, ...]:
         self.asked_with.append(own)
         return tuple(self.found.values())
 
@@ -282,8 +282,10 @@ class Bench:
         for name in ("bytes", "background_bytes", "expire_centisecs", "writeback_centisecs"):
             (self.proc / "sys" / "vm" / f"dirty_{name}").write_text("0\n")
         self.clock = FakeClock()
-        self.kernel = WiredKernel(changed=self._wire)
+        self.kernel = WiredKernel(changed=self._rebound)
         self.plugged = True
+        self.slow_host = False
+        """The host does not set up at once what it finds on its cable, but with the next `plug`."""
         self.speed = "high-speed"
         self.scan = FakeScan()
         self.log = FakeLog()
@@ -367,7 +369,7 @@ class Bench:
     # The host
 
     def plug(self, *, speed: str = "high-speed") -> None:
-        self.plugged, self.speed = True, speed
+        self.plugged, self.slow_host, self.speed = True, False, speed
         self._wire()
 
     def unplug(self) -> None:
@@ -489,9 +491,15 @@ class Bench:
     def _wire(self) -> None:
         for name, udc in self.kernel.udcs.items():
             attached = self.plugged and udc.gadget is not None
-            self._write_state(name, "configured" if attached else "not attached")
+            there = "powered" if self.slow_host else "configured"
+            self._write_state(name, there if attached else "not attached")
             self._write(name, "current_speed", self.speed if attached else "UNKNOWN")
             self._write(name, "function", udc.gadget.name if udc.gadget is not None else "")
+
+    def _rebound(self) -> None:
+        self._wire()
+        # The kernel's udc core tells of each bind and unbind with a uevent.
+        self.scan.announce()
 
     def _write_state(self, name: str, state: str) -> None:
         self._write(name, "state", state)

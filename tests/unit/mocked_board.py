@@ -13,6 +13,7 @@ import select
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class MockedBoard:
         result: frozenset[str] | None = self._do("drain", timeout_s)
         return result
 
-    def disks(self, own: OwnGadget | None = None) -> dict[str, Found]:
+    def disks(self, own: Collection[OwnGadget] = ()) -> dict[str, Found]:
         found: tuple[Found, ...] = self._do("disks", own)
         names = [one.disk.name for one in found]
         assert len(names) == len(set(names))
@@ -138,7 +139,7 @@ class Worker:
         poll.register(self.scan.fileno(), select.POLLIN)
         return self.scan.drain() if poll.poll(timeout_s * 1000) else None
 
-    def disks(self, own: OwnGadget | None) -> tuple[Found, ...]:
+    def disks(self, own: Collection[OwnGadget]) -> tuple[Found, ...]:
         return self.scan.disks(own)
 
     def pending(self) -> tuple[Pending, ...]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gadgetd.advice import PATIENCE_S, Link, about_io, about_link
+from gadgetd.advice import PATIENCE_S, Link, about_link
 
 STATES = ["", "not attached", "attached", "powered", "default", "addressed", "configured"]
 
@@ -77,9 +77,3 @@ def test_every_advice_says_what_to_do(link: Link) -> None:
     for problem in about_link(link):
         assert problem.message
         assert problem.hint
-
-
-def test_io_errors_are_told_by_disk_and_number() -> None:
-    told = [problem.message for problem in about_io({"nvme0n1": 2, "mmcblk0": 1})]
-    assert told == ["mmcblk0: 1 I/O error", "nvme0n1: 2 I/O errors"]
-    assert not list(about_io({}))

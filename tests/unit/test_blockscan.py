@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import select
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 
 from gadgetd.blockscan import _SUBSYSTEMS, BlockScan, OwnGadget, Pending, _uses
 from gadgetd.disk import Disk, Found, Kind
+from tests.unit.fakes import open_fds
 from tests.unit.mocked_board import MockedBoard
 
 CM4 = (Path(__file__).parents[1] / "data" / "cm4.umockdev").read_text()
@@ -81,7 +85,7 @@ def usb_disk(name: str, vendor: str, product: str, serial: str | None, port: str
     )
 
 
-def refusals(board: MockedBoard, own: OwnGadget | None = None) -> dict[str, str]:
+def refusals(board: MockedBoard, *own: OwnGadget) -> dict[str, str]:
     return {name: found.refusal for name, found in board.disks(own).items()}
 
 
@@ -230,6 +234,18 @@ OWN = OwnGadget(0x0A5C, 0x0104, "10000000a1b2c3d4")
 def test_a_disk_that_comes_back_through_our_own_gadget_is_never_exported(boards: Boards) -> None:
     board = boards(usb_disk("sda", "0a5c", "0104", OWN.serial))
     assert refusals(board, OWN) == {"sda": "comes from this gadget itself"}
+
+
+def test_our_own_gadget_is_known_by_what_it_was_and_by_what_it_will_be(boards: Boards) -> None:
+    # While another identity waits for the host, and just after it has come.
+    new = OwnGadget(0x1D6B, 0x0104, "bench-7")
+    ours = {"sda": "comes from this gadget itself"}
+    board = boards(usb_disk("sda", "0a5c", "0104", OWN.serial))
+    assert refusals(board, OWN, new) == refusals(board, OWN) == ours
+    assert refusals(board, new) == refusals(board) == {"sda": ""}
+    board = boards(usb_disk("sda", "1d6b", "0104", "bench-7"))
+    assert refusals(board, OWN, new) == refusals(board, new) == ours
+    assert refusals(board, OWN) == {"sda": ""}
 
 
 @pytest.mark.parametrize(
@@ -410,8 +426,12 @@ def test_events_of_what_cannot_matter_wake_nobody(boards: Boards) -> None:
 class FakeMonitor:
     """A monitor whose `poll` gives what the test says; an OSError is raised."""
 
-    def __init__(self, *answers: object) -> None:
+    def __init__(self, *answers: object, fd: int = -1) -> None:
         self._answers = list(answers)
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
 
     def poll(self, timeout: float) -> object:
         assert timeout == 0, "a drain never waits"
@@ -421,19 +441,56 @@ class FakeMonitor:
         return answer
 
 
-def scan_with(monitor: FakeMonitor, context: Any = None) -> BlockScan:
+def scan_with(monitor: Any, context: Any = None) -> BlockScan:
     return BlockScan(context or SimpleNamespace(), monitor)
 
 
-def test_an_overflow_of_the_socket_counts_as_an_event_of_everything() -> None:
-    lost = OSError(errno.ENOBUFS, "No buffer space available")
+def ready(fd: int) -> int:
+    """Give what poll(2) reports at once, 0 for nothing."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return next((events for _, events in poll.poll(0)), 0)
+
+
+@pytest.mark.parametrize(
+    "lost", [OSError(errno.ENOBUFS, "No buffer space available"), OSError("Error while polling")]
+)
+def test_an_overflow_of_the_socket_counts_as_an_event_of_everything(lost: OSError) -> None:
     scan = scan_with(FakeMonitor(SimpleNamespace(subsystem="block"), lost))
     assert scan.drain() == set(_SUBSYSTEMS)
 
 
-def test_another_error_of_the_socket_is_not_hidden() -> None:
-    with pytest.raises(OSError, match="Bad file"):
-        scan_with(FakeMonitor(OSError(errno.EBADF, "Bad file descriptor"))).drain()
+def test_an_error_of_the_socket_is_taken_off_it_so_that_it_is_told_once() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        # What the peer has not read when it closes is an error on this end.
+        one.send(b"x")
+        other.close()
+        assert ready(one.fileno()) & select.POLLERR
+        before = open_fds()
+        scan_with(FakeMonitor(OSError("Error while polling"), fd=one.fileno())).drain()
+        assert not ready(one.fileno()) & select.POLLERR
+        assert open_fds() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may send uevents")
+def test_a_real_overflow_is_an_event_of_everything_and_then_over() -> None:
+    # What pyudev makes of it, on the kernel's own netlink socket.
+    monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
+    monitor.start()
+    netlink = socket.AF_NETLINK, socket.SOCK_RAW, 15  # NETLINK_KOBJECT_UEVENT
+    with socket.socket(fileno=os.dup(monitor.fileno())) as receiver, socket.socket(*netlink) as us:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        # Nobody takes these for the kernel's, for they do not come from it.
+        for _ in range(60):
+            us.sendto(b"add@/x\0ACTION=add\0DEVPATH=/x\0SUBSYSTEM=x\0SEQNUM=1\0", (0, 1))
+    assert ready(monitor.fileno()) & select.POLLERR
+    scan = scan_with(monitor)
+    assert scan.drain() == set(_SUBSYSTEMS)
+    assert not ready(monitor.fileno()) & select.POLLERR
+    for _ in range(60):
+        assert scan.drain() == frozenset()
+    assert not ready(monitor.fileno())
 
 
 def test_nothing_to_read_is_no_event() -> None:
@@ -443,7 +500,9 @@ def test_nothing_to_read_is_no_event() -> None:
 def test_the_monitor_listens_before_anything_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monitor = SimpleNamespace(
-        filter_by=lambda name: calls.append(name), start=lambda: calls.append("start")
+        filter_by=lambda name: calls.append(name),
+        set_receive_buffer_size=lambda size: calls.append(f"{size >> 20} MiB"),
+        start=lambda: calls.append("start"),
     )
 
     def list_devices(**_: str) -> list[object]:
@@ -459,7 +518,25 @@ def test_the_monitor_listens_before_anything_is_listed(monkeypatch: pytest.Monke
     monkeypatch.setattr(pyudev.Monitor, "from_netlink", from_netlink)
     scan = BlockScan(context)
     scan.disks()
-    assert calls == ["kernel", *_SUBSYSTEMS, "start", "list"]
+    assert calls == ["kernel", *_SUBSYSTEMS, "4 MiB", "start", "list"]
+
+
+def test_a_buffer_that_the_kernel_does_not_enlarge_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[bool] = []
+
+    def refuse(_: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monitor = SimpleNamespace(
+        filter_by=lambda _: None,
+        set_receive_buffer_size=refuse,
+        start=lambda: started.append(True),
+    )
+    monkeypatch.setattr(pyudev.Monitor, "from_netlink", lambda *_, **__: monitor)
+    BlockScan(SimpleNamespace())
+    assert started
 
 
 def test_a_device_that_vanishes_during_the_look_is_looked_around() -> None:

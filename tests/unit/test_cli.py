@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from gadgetd import __version__, cli, client, control
+from gadgetd import __version__, client, control
 from gadgetd import main as main_module
 from gadgetd.cli import BAD_CONFIG, FAILED, NO_DAEMON, OK, USAGE, main
 from gadgetd.commands import Commands
+from gadgetd.config import CONFIG
 from gadgetd.errors import ControlError, GadgetdError
 from gadgetd.status import Life
 from tests.unit.fakes import Bench
@@ -195,7 +196,7 @@ def test_run_is_the_default_and_takes_another_file(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(main_module, "run", ran.append)
     for words in ([], ["run"], ["run", "--config", "other.yaml"]):
         assert main(words) == OK
-    assert ran == [cli.CONFIG, cli.CONFIG, Path("other.yaml")]
+    assert ran == [CONFIG, CONFIG, Path("other.yaml")]
 
 
 def test_the_words_of_the_process_are_taken_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +204,7 @@ def test_the_words_of_the_process_are_taken_by_default(monkeypatch: pytest.Monke
     monkeypatch.setattr(main_module, "run", ran.append)
     monkeypatch.setattr(sys, "argv", ["gadgetd"])
     assert main() == OK
-    assert ran == [cli.CONFIG]
+    assert ran == [CONFIG]
 
 
 def test_a_failure_is_a_sentence_and_a_hint(
@@ -262,7 +263,7 @@ def run(config):
     from gadgetd.config import load
     load(config)
 main.run = run
-cli.CONFIG = __import__("pathlib").Path("/nonexistent/gadgetd.yaml")
+CONFIG = __import__("pathlib").Path("/nonexistent/gadgetd.yaml")
 assert cli.main(["run"]) == 0
 print(*sorted(set({HEAVY!r}) & (set(sys.modules) - before)))
 print(*sorted({{"argparse", "json", "yaml"}} & set(sys.modules)))
@@ -372,7 +373,7 @@ def test_an_eject_whose_flush_fails_says_so(
 ) -> None:
     Linked(bench, monkeypatch, "mmcblk0")
     bench.flush_result = 5
-    assert main(["eject", "mmcblk0"]) == NO_DAEMON
+    assert main(["eject", "mmcblk0"]) == FAILED
     assert "did not take all data" in capsys.readouterr().err
 
 
@@ -443,7 +444,7 @@ def test_the_log_is_printed(bench: Bench, monkeypatch: pytest.MonkeyPatch, capsy
 
 def test_an_eject_of_a_disk_that_leaves_is_no_success(daemon: FakeDaemon, capsys: Output) -> None:
     daemon.statuses = [status_of(nvme(0, life=Life.GONE))]
-    assert main(["eject", "0"]) == NO_DAEMON
+    assert main(["eject", "0"]) == FAILED
     assert "left the board" in capsys.readouterr().err
 
 

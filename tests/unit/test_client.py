@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from gadgetd import client, control
-from gadgetd.disk import Disk, Kind, Verdict
+from gadgetd import blockscan, client, control
+from gadgetd.blockscan import OwnGadget
+from gadgetd.disk import Disk, Found, Kind, Verdict
 from gadgetd.errors import ConfigError, ControlError, GadgetdError
-from gadgetd.status import DiskStatus, Life, Status, to_json
+from gadgetd.status import DiskStatus, Life, Phase, Status, to_json
 from tests.unit.statuses import STATUSES, disk, left_out, nvme, status
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
@@ -108,13 +109,87 @@ def test_a_name_means_the_disk_that_is_there_and_not_one_that_left() -> None:
 # Scan
 
 
-def test_a_scan_asks_the_daemon_that_runs(daemon: FakeDaemon, tmp_path: Path) -> None:
-    daemon.statuses = [status(nvme(0), left_out("sda", "mounted at /mnt"))]
-    verdicts = client.scan(tmp_path / "none.yaml")
-    assert [(v.disk.name, v.exported, v.reason) for v in verdicts] == [
-        ("nvme0n1", True, "LUN 0; exported by default"),
-        ("sda", False, "mounted at /mnt"),
+def told(verdicts: list[Verdict]) -> list[tuple[str, bool, str]]:
+    return [(v.disk.name, v.exported, v.reason) for v in verdicts]
+
+
+def test_a_scan_asks_the_daemon_that_runs(daemon: FakeDaemon) -> None:
+    daemon.statuses = [
+        status(
+            nvme(0),
+            nvme(1, life=Life.GONE),
+            left_out("sda", "mounted at /mnt"),
+            replace(left_out("sdb", "waits until the host is idle"), waits=True),
+        )
     ]
+    assert told(client.scan()) == [
+        ("nvme0n1", True, "LUN 0; exported by default"),
+        ("nvme1n1", False, "has left the board; LUN 1 waits for it"),
+        ("sda", False, "mounted at /mnt"),
+        ("sdb", True, "waits until the host is idle"),
+    ]
+
+
+class Board:
+    """What a scan of our own finds: names of disks, and which of them are open on the board."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.there: list[str] = []
+        self.open: set[str] = set()
+        self.own: set[OwnGadget] = set()
+        monkeypatch.setattr(blockscan, "BlockScan", lambda: self)
+        monkeypatch.setattr(client, "in_use", lambda disk: disk.name in self.open)
+
+    def disks(self, own: set[OwnGadget]) -> tuple[Found, ...]:
+        self.own = own
+        kinds = {"n": Kind.NVME, "m": Kind.EMMC, "s": Kind.USB}
+        return tuple(Found(disk(name, kinds[name[0]])) for name in self.there)
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch) -> Board:
+    return Board(monkeypatch)
+
+
+def test_another_file_judges_though_a_daemon_runs(
+    daemon: FakeDaemon, board: Board, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_text("disks: [{kind: usb}, {kind: nvme}]\nusb: {serial: bench-7}\n")
+    daemon.statuses = [status(nvme(0), nvme(1), left_out("sda"))]
+    board.there = ["nvme0n1", "nvme1n1", "nvme2n1", "sda", "mmcblk0"]
+    # The daemon itself has what it exports open, which is no use of the board's.
+    board.open = {"nvme0n1", "nvme1n1", "nvme2n1"}
+    assert told(client.scan(path)) == [
+        ("mmcblk0", False, "no rule in disks: matches"),
+        ("nvme0n1", True, f"exported by {path}:1"),
+        ("nvme1n1", True, f"exported by {path}:1"),
+        ("nvme2n1", False, "in use on the board"),
+        ("sda", True, f"exported by {path}:1"),
+    ]
+    assert {each.serial for each in board.own} == {"bench-7"}
+
+
+def test_after_a_stop_a_scan_looks_itself(
+    daemon: FakeDaemon, board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stopped daemon has no verdicts.
+    monkeypatch.setattr(client, "CONFIG", tmp_path / "none.yaml")
+    daemon.statuses = [status(phase=Phase.STOPPED)]
+    board.there = ["nvme0n1"]
+    assert told(client.scan()) == [("nvme0n1", True, "exported by the default")]
+
+
+def test_without_a_daemon_a_scan_looks_itself(
+    daemon: FakeDaemon, board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CONFIG", tmp_path / "none.yaml")
+    board.there, board.open = ["nvme0n1", "nvme1n1"], {"nvme1n1"}
+    assert told(client.scan()) == [
+        ("nvme0n1", True, "exported by the default"),
+        ("nvme1n1", False, "in use on the board"),
+    ]
+    assert len(daemon.asked) == 1
 
 
 def test_without_a_daemon_a_wrong_configuration_is_told(daemon: FakeDaemon, tmp_path: Path) -> None:
@@ -168,7 +243,7 @@ def test_an_eject_is_waited_for_until_it_is_flushed(daemon: FakeDaemon) -> None:
 @pytest.mark.parametrize("life", [Life.FAILED, Life.GONE])
 def test_an_eject_that_did_not_end_well_is_not_called_good(daemon: FakeDaemon, life: Life) -> None:
     daemon.statuses = [status(nvme(0, life=Life.EJECTING)), status(nvme(0, life=life))]
-    with pytest.raises(ControlError, match="nvme0n1"):
+    with pytest.raises(GadgetdError, match="nvme0n1"):
         client.wait_for_eject("0")
 
 

@@ -11,8 +11,9 @@ import pytest
 from gadgetd.commands import Commands
 from gadgetd.daemon import Daemon
 from gadgetd.errors import ControlError, GadgetError
+from gadgetd.export import QUIET_S
 from gadgetd.status import Phase
-from tests.unit.fakes import CONTROLLER, Bench, lives
+from tests.unit.fakes import CONTROLLER, MIB, Bench, lives
 
 
 class Shell:
@@ -114,6 +115,34 @@ def test_a_disk_is_not_inserted_before_it_is_flushed(bench: Bench) -> None:
     assert caught.value.hint == "wait for the flush"
 
 
+def test_a_disk_that_failed_in_its_lun_needs_an_eject_before_an_insert(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    bench.flush_result = errno.EIO
+    bench.traffic("mmcblk0", written=MIB)
+    bench.loop.run_for(QUIET_S + 1)
+    assert lives(shell.daemon) == {"mmcblk0": "write error"}
+    with pytest.raises(ControlError, match="cannot be inserted: it is write error"):
+        shell("insert", disk="mmcblk0")
+    assert lives(shell.daemon) == {"mmcblk0": "write error"}
+    shell("eject", disk="mmcblk0")
+    assert bench.files() == {0: ""}
+    assert reply(shell("insert", disk="mmcblk0")) == {"ok": True}
+    assert bench.files() == {0: "mmcblk0"}
+
+
+def test_a_disk_that_waits_for_its_lun_is_neither_ejected_nor_inserted(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    bench.traffic("mmcblk0", read=MIB)
+    bench.loop.run_for(1)
+    bench.add("nvme0n1")
+    bench.loop.settle()
+    assert bench.files() == {0: "mmcblk0"}
+    with pytest.raises(ControlError, match="nvme0n1 is not in its LUN"):
+        shell("eject", disk="nvme0n1")
+    with pytest.raises(ControlError, match="cannot be inserted"):
+        shell("insert", disk="nvme0n1")
+
+
 def test_a_disk_that_failed_is_inserted_on_demand(bench: Bench) -> None:
     shell = Shell(bench, "mmcblk0")
     bench.flush_result = errno.EIO
@@ -125,14 +154,15 @@ def test_a_disk_that_failed_is_inserted_on_demand(bench: Bench) -> None:
 
 
 def test_a_name_means_the_disk_that_is_there_and_not_one_that_left(bench: Bench) -> None:
-    # A card was swapped: both were called mmcblk1, and LUN 0 waits for the first.
-    shell = Shell(bench, "mmcblk1")
-    bench.remove("mmcblk1")
+    # Both were called sda, in two sockets, and LUN 0 waits for the first.
+    bench.configure("disks: [{kind: usb}]\n")
+    shell = Shell(bench, "sda")
+    bench.remove("sda")
     bench.loop.settle()
-    bench.add("mmcblk1", serial="another card")
+    bench.add("sda", serial="another", location="elsewhere")
     bench.loop.settle()
-    assert bench.files() == {0: "", 1: "mmcblk1"}
-    assert reply(shell("eject", disk="mmcblk1")) == {"ok": True}
+    assert bench.files() == {0: "", 1: "sda"}
+    assert reply(shell("eject", disk="sda")) == {"ok": True}
     assert bench.files() == {0: "", 1: ""}
     with pytest.raises(ControlError, match="is not in its LUN: gone"):
         shell("eject", disk="0")
@@ -159,6 +189,16 @@ def test_what_is_stopped_cannot_be_stopped_again(bench: Bench) -> None:
     shell("stop")
     with pytest.raises(ControlError, match="stopped already"):
         shell("stop")
+
+
+def test_a_stop_during_a_stop_joins_it(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    bench.flush_result = None
+    assert shell("stop") is None
+    assert shell("stop") is None
+    bench.flushes[-1].finish()
+    bench.loop.settle()
+    assert shell.replies == [{"ok": True, "safe": True}] * 2
 
 
 def test_a_start_during_a_stop_is_refused_and_the_stop_still_replies(bench: Bench) -> None:

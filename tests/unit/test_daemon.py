@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -207,12 +208,31 @@ def test_a_disk_that_is_unmounted_on_the_board_is_exported_then(bench: Bench) ->
 def test_the_scan_is_told_what_our_own_gadget_looks_like(bench: Bench) -> None:
     bench.configure("usb: {vendor_id: 0x1d6b, serial: bench-7}\n")
     boot(bench, "mmcblk0")
-    assert bench.scan.asked_with[-1] == OwnGadget(0x1D6B, Usb().product_id, "bench-7")
+    assert bench.scan.asked_with[-1] == {OwnGadget(0x1D6B, Usb().product_id, "bench-7")}
+
+
+def test_while_another_identity_waits_for_the_host_the_scan_is_told_both(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0")
+    host_writes(bench, "mmcblk0")
+    bench.configure("usb: {serial: bench-7}\n")
+    old, new = (OwnGadget(0x0A5C, 0x0104, serial) for serial in (CM4.serial, "bench-7"))
+    daemon.reload()
+    bench.loop.settle()
+    assert bench.scan.asked_with[-1] == {old, new}
+    bench.loop.run_for(QUIET_S + TIMES * TICK_S)
+    bench.scan.announce()
+    bench.loop.settle()
+    assert bench.scan.asked_with[-1] == {new}
+    # Killed and started with another file: the host sees what stands until that has changed.
+    host_writes(bench, "mmcblk0")
+    bench.configure("")
+    bench.daemon()
+    assert bench.scan.asked_with[-1] == {old, new}
 
 
 def test_on_a_board_without_configuration_the_serial_is_the_boards(bench: Bench) -> None:
     boot(bench, "mmcblk0")
-    assert bench.scan.asked_with[-1] == OwnGadget(0x0A5C, 0x0104, CM4.serial)
+    assert bench.scan.asked_with[-1] == {OwnGadget(0x0A5C, 0x0104, CM4.serial)}
 
 
 def test_the_first_status_that_is_shown_already_knows_the_outcome(bench: Bench) -> None:
@@ -325,6 +345,88 @@ def test_a_disk_that_is_excluded_now_is_taken_from_the_host(bench: Bench) -> Non
     bench.loop.settle()
     assert bench.files() == {0: "mmcblk0", 1: ""}
     assert left_out(daemon.status)["nvme0n1"].startswith("excluded by")
+
+
+def test_a_disk_that_is_excluded_now_is_flushed_before_it_is_let_go(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_writes(bench, "nvme0n1")
+    bench.lun(1).locked = True
+    bench.flush_result = None
+    bench.configure("exclude: [{kind: nvme}]\non_ejected: poweroff\n")
+    daemon.reload()
+    bench.loop.run_for(60)
+    assert bench.files() == {0: "mmcblk0", 1: ""}
+    assert lives(daemon)["nvme0n1"] == "ejected, flushing"
+    assert of(daemon, "nvme0n1").hold  # Nobody may mount it meanwhile.
+    assert left_out(daemon.status) == {}
+    bench.flushes[-1].finish()
+    bench.loop.settle()
+    assert lives(daemon) == {"mmcblk0": "idle"}
+    assert left_out(daemon.status)["nvme0n1"].startswith("excluded by")
+    assert bench.kernel.bus == [f"bind {CONTROLLER}"]
+    # It is no eject of the host's, which would be told and followed.
+    assert bench.power == []
+
+
+def test_a_disk_that_is_excluded_and_wanted_again_at_once_comes_back(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_writes(bench, "nvme0n1")
+    bench.flush_result = None
+    for text in ("exclude: [{kind: nvme}]\n", ""):
+        bench.configure(text)
+        daemon.reload()
+        bench.loop.run_for(5)
+    assert lives(daemon)["nvme0n1"] == "ejected, flushing"
+    bench.flush_result = 0
+    bench.flushes[-1].finish()
+    bench.loop.settle()
+    assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
+    assert lives(daemon) == {"mmcblk0": "idle", "nvme0n1": "idle"}
+
+
+def test_a_write_error_of_a_disk_that_is_excluded_and_wanted_again_is_not_forgotten(
+    bench: Bench,
+) -> None:
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_writes(bench, "nvme0n1")
+    bench.flush_result = None
+    for text in ("exclude: [{kind: nvme}]\n", ""):
+        bench.configure(text)
+        daemon.reload()
+        bench.loop.run_for(5)
+    bench.flush_result = 0
+    bench.flushes[-1].finish(errno.EIO)
+    bench.loop.settle()
+    assert lives(daemon)["nvme0n1"] == "write error"
+    host_ejects(bench, 0)
+    bench.loop.run_for(60)
+    assert not any(status.safe_to_unplug for status in bench.panel.statuses)
+
+
+def test_a_change_that_waits_says_what_for(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0")
+    bench.lun(0).locked = True
+    bench.configure("disks: [{kind: emmc, read_only: true}]\n")
+    daemon.reload()
+    bench.loop.settle()
+    assert "a change of mmcblk0 waits: the host has locked the medium" in advice(daemon)
+    assert not daemon.status.disks[0].read_only
+    bench.lun(0).locked = False
+    bench.loop.run_for(RETRY_S + 0.5)
+    assert "waits" not in advice(daemon)
+    assert daemon.status.disks[0].read_only
+    bench.flush_result = None
+    host_writes(bench, "mmcblk0")
+    bench.configure("usb: {product: Another}\n")
+    daemon.reload()
+    bench.loop.settle()
+    assert "waits until the host is idle" in advice(daemon)
+    bench.flush_result = 0
+    daemon.stop(lambda: None)
+    bench.loop.settle()
+    assert advice(daemon) == ""
+    bench.loop.run_for(30)
+    assert bench.loop.run_for(600) == 0
 
 
 # A step that the kernel refuses
@@ -496,6 +598,18 @@ def test_an_unplug_in_mid_write_is_flushed_at_once(bench: Bench) -> None:
     assert bench.files() == {0: "mmcblk0"}
 
 
+def test_an_unplug_flushes_what_no_counter_tells_of_yet(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0")
+    assert lives(daemon) == {"mmcblk0": "idle"}
+    bench.flush_result = None
+    bench.unplug()
+    bench.loop.settle()
+    assert lives(daemon) == {"mmcblk0": "flushing"}
+    bench.flushes[-1].finish()
+    bench.loop.settle()
+    assert lives(daemon) == {"mmcblk0": "waiting for host"}
+
+
 def test_an_unplug_during_a_flush_has_the_rest_flushed_too(bench: Bench) -> None:
     daemon = boot(bench, "mmcblk0")
     bench.flush_result = None
@@ -523,6 +637,144 @@ def test_io_errors_of_disks_that_are_not_ours_are_none_of_ours(bench: Bench) -> 
     bench.log.say("I/O error, dev sdz, sector 8 op 0x1:(WRITE) flags 0x0")
     bench.loop.settle()
     assert "I/O error" not in advice(daemon)
+
+
+def test_io_errors_are_of_one_disk_and_not_of_the_next_with_its_name(bench: Bench) -> None:
+    daemon = boot(bench, "nvme0n1")
+    for _ in range(2):
+        bench.log.say("I/O error, dev nvme0n1, sector 8 op 0x1:(WRITE) flags 0x0")
+        bench.loop.settle()
+    assert "nvme0n1: 2 I/O errors" in advice(daemon)
+    bench.remove("nvme0n1")
+    bench.loop.settle()
+    bench.log.say("I/O error, dev nvme0n1, sector 8 op 0x1:(WRITE) flags 0x0")
+    bench.loop.settle()
+    assert "nvme0n1: 2 I/O errors" in advice(daemon)
+    bench.add("nvme0n1", serial="another")
+    bench.loop.settle()
+    assert "I/O error" not in advice(daemon)
+
+
+def test_a_sleeping_host_is_told_unless_it_has_ejected_everything(bench: Bench) -> None:
+    # Hosts put to sleep what they have ejected.
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_ejects(bench, 0)
+    bench.host_state("suspended")
+    bench.loop.run_for(10)
+    assert "suspended" in advice(daemon)
+    bench.host_state("configured")
+    bench.loop.settle()
+    host_ejects(bench, 1)
+    bench.host_state("suspended")
+    bench.loop.run_for(10)
+    assert daemon.status.safe_to_unplug
+    assert advice(daemon) == ""
+
+
+# What the kernel has no room for
+
+
+def no_room(_: object) -> None:
+    raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+def test_a_flush_that_cannot_be_started_is_tried_again(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0")
+    bench.on_flush = no_room
+    host_ejects(bench, 0)
+    bench.unplug()  # Then no tick looks after it.
+    bench.loop.run_for(RETRY_S * 3)
+    assert lives(daemon) == {"mmcblk0": "ejected, flushing"}
+    assert not daemon.status.safe_to_unplug
+    bench.on_flush = lambda _: None
+    bench.loop.run_for(RETRY_S + 0.5)
+    assert lives(daemon) == {"mmcblk0": "ejected"}
+    assert daemon.status.safe_to_unplug
+
+
+def test_the_second_flush_of_what_was_written_during_the_first_is_tried_again_too(
+    bench: Bench,
+) -> None:
+    daemon = boot(bench, "mmcblk0")
+    bench.flush_result = None
+    host_writes(bench, "mmcblk0")
+    bench.loop.run_for(QUIET_S + TICK_S)
+    bench.unplug()
+    bench.loop.settle()
+    bench.on_flush = no_room
+    bench.flushes[-1].finish()
+    bench.loop.run_for(RETRY_S * 3)
+    assert lives(daemon) == {"mmcblk0": "flushing"}
+    bench.on_flush = lambda _: None
+    bench.flush_result = 0
+    bench.loop.run_for(RETRY_S + 0.5)
+    assert lives(daemon) == {"mmcblk0": "waiting for host"}
+
+
+def test_a_stop_in_which_a_flush_cannot_be_started_ends_and_is_not_safe(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_writes(bench, "mmcblk0")
+    bench.on_flush = no_room
+    ended = Ended(bench)
+    daemon.stop(ended)
+    bench.loop.run_for(60)
+    assert ended.trees == [[]]
+    assert not any(status.safe_to_unplug for status in bench.panel.statuses)
+
+
+# A disk that left too early
+
+
+def lose(bench: Bench, action: str = "stay") -> Daemon:
+    """Pull a disk on which something is to be written yet."""
+    bench.configure(f"on_ejected: {action}\n")
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_writes(bench, "nvme0n1")
+    bench.remove("nvme0n1")
+    bench.loop.settle()
+    return daemon
+
+
+LOST = "nvme0n1 left before all that the host had written was on it"
+
+
+def test_a_disk_that_left_with_unwritten_data_is_told_and_nothing_is_safe(bench: Bench) -> None:
+    daemon = lose(bench)
+    assert LOST in advice(daemon)
+    host_ejects(bench, 0)
+    bench.loop.run_for(60)
+    bench.unplug()
+    bench.loop.run_for(60)
+    assert lives(daemon) == {"mmcblk0": "ejected", "nvme0n1": "gone"}
+    assert LOST in advice(daemon)
+    assert not any(status.safe_to_unplug for status in bench.panel.statuses)
+
+
+@pytest.mark.parametrize("action", ["poweroff", "reboot"])
+def test_after_a_disk_that_left_too_early_the_board_stays_up(bench: Bench, action: str) -> None:
+    lose(bench, action)
+    host_ejects(bench, 0)
+    bench.loop.run_for(60)
+    assert bench.power == []
+
+
+def test_a_stop_after_a_disk_that_left_too_early_is_not_safe(bench: Bench) -> None:
+    daemon = lose(bench)
+    daemon.stop(lambda: None)
+    bench.loop.settle()
+    assert daemon.status.phase is Phase.STOPPED
+    assert not any(status.safe_to_unplug for status in bench.panel.statuses)
+
+
+def test_a_disk_that_left_with_all_on_it_keeps_nothing_from_being_safe(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_writes(bench, "nvme0n1")
+    bench.loop.run_for(QUIET_S + TIMES * TICK_S)
+    bench.remove("nvme0n1")
+    bench.loop.settle()
+    host_ejects(bench, 0)
+    assert "left before" not in advice(daemon)
+    assert daemon.status.safe_to_unplug
 
 
 # Eject
@@ -612,6 +864,64 @@ def test_what_was_ejected_stays_ejected_when_another_disk_arrives(bench: Bench) 
     assert bench.files() == {0: "", 1: "nvme0n1", 2: "nvme1n1"}
     assert lives(daemon)["mmcblk0"] == "ejected"
     assert len(bench.kernel.bus) == 3
+
+
+def rebuild(bench: Bench) -> None:
+    bench.configure("usb: {product: Another}\n")
+    assert bench._daemon is not None
+    bench._daemon.reload()
+
+
+def extend(bench: Bench) -> None:
+    bench.add("nvme1n1")
+
+
+@pytest.mark.parametrize("change", [rebuild, extend])
+@pytest.mark.parametrize("away_s", [0, 2])
+def test_what_was_ejected_stays_ejected_when_we_disconnect_the_host_ourselves(
+    bench: Bench, change: Callable[[Bench], None], away_s: float
+) -> None:
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_ejects(bench, 0)
+    bench.slow_host = True  # It takes its time to set the gadget up again.
+    change(bench)
+    bench.loop.settle()
+    bench.loop.run_for(away_s)
+    assert len(bench.kernel.bus) == 3
+    assert lives(daemon)["nvme0n1"] == "waiting for host"
+    for _ in range(3):
+        bench.scan.announce()  # More uevents, and so more looks at everything.
+        bench.loop.settle()
+    bench.host_state("addressed")
+    bench.loop.settle()
+    bench.plug()
+    bench.loop.settle()
+    assert lives(daemon)["nvme0n1"] == "idle"
+    assert lives(daemon)["mmcblk0"] == "ejected"
+    assert bench.files()[0] == ""
+    bench.loop.run_for(60)
+    assert bench.files()[0] == ""
+    assert "reset" not in advice(daemon)
+    # A host that comes later does get it back.
+    bench.unplug()
+    bench.loop.run_for(3)
+    bench.plug()
+    bench.loop.settle()
+    assert bench.files()[0] == "mmcblk0"
+
+
+def test_a_host_that_was_disconnected_by_us_and_resets_later_is_counted(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0")
+    bench.slow_host = True
+    extend(bench)
+    bench.loop.settle()
+    bench.plug()
+    bench.loop.run_for(10)
+    for count in ("", "reset the connection once", "reset the connection 2 times"):
+        assert count in advice(daemon)
+        for state in ("default", "configured"):
+            bench.host_state(state)
+            bench.loop.settle()
 
 
 def test_by_default_an_ejected_disk_stays_out(bench: Bench) -> None:
@@ -715,9 +1025,35 @@ def test_an_arrival_breaks_no_transfer_and_says_what_it_waits_for(bench: Bench) 
         host_writes(bench, "mmcblk0")
         assert bench.files() == {0: "mmcblk0"}
     assert "waits until the host is idle" in left_out(daemon.status)["nvme0n1"]
+    assert {row.disk.name: row.waits for row in daemon.status.disks}["nvme0n1"]
     bench.loop.run_for(QUIET_S + TIMES * TICK_S)
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
     assert left_out(daemon.status) == {}
+
+
+def test_an_arrival_waits_for_a_host_whose_transfer_moves_no_counter(bench: Bench) -> None:
+    # Reads of what RAM remembers never do, and writes do it late.
+    thread = bench.proc / "77"
+    thread.mkdir()
+    (thread / "comm").write_text("file-storage\n")
+    count = 60
+
+    def serves() -> None:
+        nonlocal count
+        count += 50
+        (thread / "status").write_text(f"voluntary_ctxt_switches:\t{count}\n")
+
+    serves()
+    boot(bench, "mmcblk0")
+    bench.loop.run_for(TICK_S * 1.1)
+    serves()
+    bench.add("nvme0n1")
+    for _ in range(4):
+        serves()
+        bench.loop.run_for(TICK_S * 1.1)
+        assert bench.files() == {0: "mmcblk0"}
+    bench.loop.run_for(TIMES * TICK_S)
+    assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
 
 def test_an_arrival_waits_for_reading_too(bench: Bench) -> None:
@@ -944,17 +1280,44 @@ def test_a_stop_whose_flush_fails_is_not_safe_and_stays_so(bench: Bench) -> None
     assert not any(status.safe_to_unplug for status in bench.panel.statuses)
 
 
-def test_two_stops_at_once_both_end(bench: Bench) -> None:
+def test_a_second_stop_joins_the_first(bench: Bench) -> None:
     daemon = boot(bench, "mmcblk0")
     bench.flush_result = None
     first, second = Ended(bench), Ended(bench)
     daemon.stop(first)
     daemon.stop(second)
-    for flush in bench.flushes:
-        flush.finish()
-    bench.flush_result = 0
+    assert len(bench.flushes) == 1
+    bench.loop.run_for(60)
+    assert daemon.status.message == "stopping: flushing the disks, do not unplug"
+    assert daemon.stopping
+    assert (first.trees, second.trees) == ([], [])
+    bench.flushes[0].finish()
     bench.loop.settle()
     assert (first.trees, second.trees) == ([[]], [[]])
+    assert daemon.status.safe_to_unplug
+    assert not daemon.stopping
+    assert daemon.status.message == "stopped: nothing is exported; to go on: gadgetd start"
+
+
+def test_a_stop_that_cannot_take_the_disks_from_the_host_is_not_safe(bench: Bench) -> None:
+    bench.add("mmcblk0")
+    kernel = FaultyKernel(bench.kernel)
+    daemon = bench.daemon(kernel)
+    kernel._fail = {len(kernel.calls): errno.EIO}
+    bench.flush_result = None
+    ended = Ended(bench)
+    daemon.stop(ended)
+    assert bench.bound  # So the host goes on writing.
+    daemon.stop(ended)
+    bench.flushes[-1].finish()
+    bench.loop.settle()
+    assert len(ended.trees) == 2
+    assert bench.tree == []
+    assert not any(status.safe_to_unplug for status in bench.panel.statuses)
+    daemon.resume()
+    bench.flush_result = 0
+    daemon.stop(ended)
+    bench.loop.settle()
     assert daemon.status.safe_to_unplug
 
 
@@ -998,6 +1361,24 @@ def test_a_start_exports_again_with_the_file_as_it_is_now(bench: Bench) -> None:
     daemon.resume()
     bench.loop.settle()
     assert bench.files() == {0: "nvme0n1"}
+    assert daemon.status.phase is Phase.EXPORTED
+
+
+def test_a_start_with_a_wrong_configuration_exports_nothing(bench: Bench) -> None:
+    # A disk that is to be excluded now must not slip out with the file of before.
+    daemon = boot(bench, "mmcblk0")
+    daemon.stop(lambda: None)
+    bench.loop.settle()
+    bench.configure(BROKEN)
+    daemon.resume()
+    bench.loop.run_for(60)
+    assert bench.tree == []
+    assert len(bench.kernel.bus) == 2
+    assert daemon.status.phase.name == "CONFIG_ERROR"
+    assert problem(daemon).key == "disks[0].kind"
+    bench.configure("")
+    daemon.reload()
+    bench.loop.settle()
     assert daemon.status.phase is Phase.EXPORTED
 
 

@@ -18,8 +18,8 @@ from gadgetd.config import Config, DiskMatch, DiskRule, Usb
 from gadgetd.configfs import ConfigFs
 from gadgetd.disk import Kind, Verdict
 from gadgetd.errors import GadgetError
-from gadgetd.export import Export
-from gadgetd.exporter import NAME, Exporter, Waits
+from gadgetd.export import Export, Waits
+from gadgetd.exporter import NAME, Exporter
 from gadgetd.life import Signal
 from gadgetd.status import Life
 from tests.contract.faulty import FaultyKernel, Killed
@@ -57,6 +57,13 @@ def start(bench: Bench, config: Config = CONFIG) -> Exporter:
 
 def of(exporter: Exporter, name: str) -> Export:
     return next(e for e in exporter.exports.values() if e.name == name and e.hold)
+
+
+def flushed(exporter: Exporter, name: str) -> int:
+    """Flush a disk as the daemon does when it is time."""
+    export = of(exporter, name)
+    export.start_flush()
+    return exporter.end_flush(export)
 
 
 def snapshot(bench: Bench) -> object:
@@ -222,6 +229,65 @@ def test_what_a_host_ejected_stays_ejected_after_a_kill(bench: Bench) -> None:
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
 
 
+def test_a_write_error_outlives_a_kill(bench: Bench) -> None:
+    fill(bench, "mmcblk0", "nvme0n1", "nvme1n1")
+    exporter = start(bench)
+    exporter.eject(of(exporter, "nvme0n1"), force=False)
+    bench.flush_result = errno.EIO
+    for name in ("mmcblk0", "nvme0n1"):
+        assert flushed(exporter, name) == errno.EIO
+    bench.flush_result = 0
+    for _ in range(2):  # And a second one.
+        bench.kill()
+        again = start(bench)
+        lives = {export.name: export.life for export in again.exports.values()}
+        assert lives == {
+            "mmcblk0": Life.FAILED,
+            "nvme0n1": Life.FAILED,
+            "nvme1n1": Life.WRITING,
+        }
+        assert bench.files() == {0: "mmcblk0", 1: "", 2: "nvme1n1"}
+    again.insert(of(again, "nvme0n1"))
+    bring_up(again, bench)
+    bench.kill()
+    assert of(start(bench), "nvme0n1").life is Life.WRITING
+
+
+def test_a_write_error_is_not_of_the_card_that_came_into_its_place(bench: Bench) -> None:
+    fill(bench, "mmcblk1")
+    exporter = start(bench)
+    bench.flush_result = errno.EIO
+    flushed(exporter, "mmcblk1")
+    bench.kill()
+    bench.remove("mmcblk1")
+    bench.add("mmcblk1", serial="another card")
+    again = start(bench)
+    assert of(again, "mmcblk1").number == 0
+    assert of(again, "mmcblk1").life is not Life.FAILED
+
+
+@pytest.mark.parametrize("reason", ["excluded", "in use", "left"])
+def test_what_an_earlier_run_exported_and_we_do_not_is_forced_out(
+    bench: Bench, reason: str
+) -> None:
+    fill(bench)
+    start(bench)
+    bench.kill()
+    bench.lun(1).locked = True
+    config = CONFIG
+    if reason == "excluded":
+        config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+    elif reason == "in use":
+        bench.busy.add("nvme0n1")
+    else:
+        bench.remove("nvme0n1")
+    again = bench.exporter()
+    again.prepare()
+    assert bring_up(again, bench, config, may_disconnect=False) is Waits.NOTHING
+    assert bench.files() == {0: "mmcblk0", 1: ""}
+    assert bench.kernel.bus == [f"bind {CONTROLLER}"]
+
+
 def test_a_disk_keeps_its_lun_after_a_kill_though_others_came_before_it(bench: Bench) -> None:
     fill(bench, "nvme0n1")
     exporter = start(bench)
@@ -365,27 +431,49 @@ def test_a_disk_that_comes_back_gets_its_lun_back(bench: Bench) -> None:
 
 
 def test_another_disk_under_the_same_name_is_another_disk(bench: Bench) -> None:
+    fill(bench, "sda", "sdb")
+    exporter = start(bench, ALL)
+    bench.remove("sda")
+    bench.add("sda", serial="another", location="elsewhere")
+    bring_up(exporter, bench, ALL)
+    assert bench.files() == {0: "", 1: "sdb", 2: "sda"}
+    bench.remove("sda")
+    bench.add("sda")
+    bring_up(exporter, bench, ALL)
+    assert bench.files() == {0: "sda", 1: "sdb", 2: ""}
+
+
+def test_twelve_cards_in_one_slot_are_one_lun(bench: Bench) -> None:
     fill(bench, "mmcblk1", "nvme0n1")
     exporter = start(bench)
-    bench.remove("mmcblk1")
-    bench.add("mmcblk1", serial="another card")
-    bring_up(exporter, bench)
-    assert bench.files() == {0: "", 1: "nvme0n1", 2: "mmcblk1"}
-    bench.remove("mmcblk1")
-    bench.add("mmcblk1")
-    bring_up(exporter, bench)
-    assert bench.files() == {0: "mmcblk1", 1: "nvme0n1", 2: ""}
+    for n in range(12):
+        bench.remove("mmcblk1")
+        bring_up(exporter, bench, may_disconnect=False)
+        assert bench.files() == {0: "", 1: "nvme0n1"}
+        bench.add("mmcblk1", serial=f"card {n}")
+        assert bring_up(exporter, bench, may_disconnect=False) is Waits.NOTHING
+        assert bench.files() == {0: "mmcblk1", 1: "nvme0n1"}
+        assert of(exporter, "mmcblk1").number == 0
+    assert len(exporter.exports) == 2
+    assert bench.kernel.bus == [f"bind {CONTROLLER}"]
 
 
 def test_a_card_swapped_between_two_looks_is_noticed(bench: Bench) -> None:
     # One removal and one arrival, and a single look after both.
     fill(bench, "mmcblk1")
     exporter = start(bench)
+    first = of(exporter, "mmcblk1")
+    bench.lun(0).locked = True
     bench.remove("mmcblk1")
     bench.add("mmcblk1", serial="another card")
     bring_up(exporter, bench)
-    assert exporter.exports[0].life is Life.GONE
-    assert exporter.exports[1].hold
+    assert first.life is Life.GONE
+    assert first.hold is None
+    assert exporter.exports == {0: of(exporter, "mmcblk1")}
+    assert of(exporter, "mmcblk1").verdict.disk.serial == "another card"
+    assert bench.files() == {0: "mmcblk1"}
+    # The host was shown an empty drive in between, and so knows of the change.
+    assert not bench.lun(0).locked
 
 
 def test_a_disk_that_left_between_the_look_and_the_build_leaves_nothing_half_done(
@@ -503,10 +591,38 @@ def test_a_lun_that_the_host_has_locked_is_changed_later(bench: Bench) -> None:
     config = replace(CONFIG, disks=rules)
     assert bring_up(exporter, bench, config, may_disconnect=True) is Waits.LOCK
     assert not bench.lun(1).read_only
+    assert exporter.locked == ("nvme0n1",)
+    assert not of(exporter, "nvme0n1").to_status().read_only
     assert exporter.look() == []
     bench.lun(1).locked = False
     assert exporter.apply(config, may_disconnect=False) is Waits.NOTHING
     assert bench.lun(1).read_only
+    assert not exporter.locked
+    assert of(exporter, "nvme0n1").to_status().read_only
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_disk_that_was_taken_over_is_read_only_as_its_lun_is(bench: Bench, locked: bool) -> None:
+    fill(bench)
+    start(bench)
+    bench.kill()
+    bench.lun(1).locked = locked
+    rules = (DiskRule(DiskMatch(kinds=(Kind.NVME,)), read_only=True), *CONFIG.disks)
+    again = start(bench, replace(CONFIG, disks=rules))
+    assert bench.lun(1).read_only is not locked
+    assert of(again, "nvme0n1").to_status().read_only is not locked
+    assert not of(again, "mmcblk0").to_status().read_only
+
+
+def test_a_lun_that_changes_while_another_change_waits_shows_what_it_is(bench: Bench) -> None:
+    fill(bench)
+    exporter = start(bench)
+    bench.add("nvme1n1")
+    rules = (DiskRule(DiskMatch(name="nvme0n1"), read_only=True), *CONFIG.disks)
+    config = replace(CONFIG, disks=rules)
+    assert bring_up(exporter, bench, config, may_disconnect=False) is Waits.IDLE
+    assert bench.lun(1).read_only
+    assert of(exporter, "nvme0n1").to_status().read_only
 
 
 def test_a_label_changes_the_name_and_ejects_nothing(bench: Bench) -> None:
@@ -527,8 +643,94 @@ def test_a_disk_that_is_excluded_now_is_taken_from_the_host_at_once(bench: Bench
     config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
     bring_up(exporter, bench, config, may_disconnect=False)
     assert bench.files() == {0: "mmcblk0", 1: "", 2: "nvme1n1"}
+    assert of(exporter, "nvme0n1").life is Life.EJECTING
+    flushed(exporter, "nvme0n1")
+    bring_up(exporter, bench, config, may_disconnect=False)
     assert [export.name for export in exporter.exports.values()] == ["mmcblk0", "nvme1n1"]
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
+
+
+def test_a_disk_that_is_excluded_now_is_held_until_it_is_flushed(bench: Bench) -> None:
+    fill(bench)
+    exporter = start(bench)
+    config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+    bench.flush_result = None
+    for _ in range(3):
+        bring_up(exporter, bench, config)
+        export = of(exporter, "nvme0n1")
+        assert (export.life, export.leaving) == (Life.EJECTING, True)
+    before = len(open_fds())
+    export.start_flush()
+    bring_up(exporter, bench, config)
+    bench.flushes[-1].finish()
+    exporter.end_flush(export)
+    assert export.life is Life.EJECTED
+    bring_up(exporter, bench, config)
+    assert export.hold is None
+    assert len(open_fds()) == before - 2
+    assert [each.name for each in exporter.exports.values()] == ["mmcblk0"]
+
+
+def test_a_disk_that_is_excluded_and_does_not_take_its_data_stays_a_failure(bench: Bench) -> None:
+    fill(bench)
+    exporter = start(bench)
+    config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+    bring_up(exporter, bench, config)
+    bench.flush_result = errno.EIO
+    flushed(exporter, "nvme0n1")
+    bench.flush_result = 0
+    for each in (config, CONFIG, config, CONFIG):
+        bring_up(exporter, bench, each)
+        assert of(exporter, "nvme0n1").life is Life.FAILED
+        assert bench.files() == {0: "mmcblk0", 1: ""}
+    # As after any eject, it takes an insert.
+    exporter.insert(of(exporter, "nvme0n1"))
+    bring_up(exporter, bench)
+    assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
+
+
+def test_a_disk_that_is_wanted_again_comes_back_once_it_is_flushed(bench: Bench) -> None:
+    fill(bench)
+    exporter = start(bench)
+    config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+    bring_up(exporter, bench, config)
+    export = of(exporter, "nvme0n1")
+    bench.flush_result = None
+    export.start_flush()
+    bring_up(exporter, bench)
+    # What the flush is to tell would be nobody's if the disk were given back before.
+    assert export.life is Life.EJECTING
+    assert bench.files() == {0: "mmcblk0", 1: ""}
+    bench.flushes[-1].finish()
+    exporter.end_flush(export)
+    bring_up(exporter, bench, may_disconnect=False)
+    assert of(exporter, "nvme0n1") is export
+    assert (export.life, export.leaving) == (Life.WAITING, False)
+    assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
+    assert bench.kernel.bus == [f"bind {CONTROLLER}"]
+
+
+def test_a_disk_that_the_host_has_not_seen_yet_can_be_excluded(bench: Bench) -> None:
+    fill(bench, "mmcblk0")
+    exporter = start(bench)
+    bench.add("nvme0n1")
+    assert bring_up(exporter, bench, may_disconnect=False) is Waits.IDLE
+    config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+    bring_up(exporter, bench, config, may_disconnect=False)
+    flushed(exporter, "nvme0n1")
+    assert bring_up(exporter, bench, config, may_disconnect=False) is Waits.NOTHING
+    assert [each.name for each in exporter.exports.values()] == ["mmcblk0"]
+    assert bench.files() == {0: "mmcblk0"}
+
+
+def test_a_disk_that_has_left_and_is_excluded_has_no_row(bench: Bench) -> None:
+    fill(bench)
+    exporter = start(bench)
+    bench.remove("nvme0n1")
+    bring_up(exporter, bench)
+    bench.add("nvme0n1")
+    bring_up(exporter, bench, replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),)))
+    assert [each.name for each in exporter.exports.values()] == ["mmcblk0"]
 
 
 def test_excluding_the_last_disk_disconnects_no_other(bench: Bench) -> None:
@@ -543,9 +745,15 @@ def test_excluding_the_last_disk_disconnects_no_other(bench: Bench) -> None:
 def test_excluding_all_disks_leaves_the_host_empty_drives(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
-    bring_up(exporter, bench, replace(CONFIG, exclude=(DiskMatch(name="*"),)))
+    nothing = replace(CONFIG, exclude=(DiskMatch(name="*"),))
+    bring_up(exporter, bench, nothing)
+    assert bench.files() == {0: "", 1: ""}
+    for name in DISKS:
+        flushed(exporter, name)
+    bring_up(exporter, bench, nothing)
     assert bench.files() == {0: "", 1: ""}
     assert exporter.exports == {}
+    assert bench.bound
 
 
 def test_other_strings_take_the_gadget_down_and_up_when_that_is_allowed(bench: Bench) -> None:
@@ -564,8 +772,8 @@ def test_the_same_configuration_changes_nothing(bench: Bench) -> None:
     before = snapshot(bench)
     for _ in range(3):
         assert bring_up(exporter, bench) is Waits.NOTHING
+        assert not exporter.reconnected
     assert snapshot(bench) == before
-    assert not exporter.reconnected
 
 
 # Controllers

@@ -43,6 +43,22 @@ def test_a_flush_leaves_no_descriptor_and_no_child_behind(tmp_path: Path) -> Non
         os.waitpid(-1, os.WNOHANG)
 
 
+def test_a_flush_that_cannot_be_watched_leaves_no_child_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with (tmp_path / "disk").open("wb") as file:
+        before = open_fds()
+        with pytest.raises(OSError, match="Too many"):
+            Flush(file.fileno())
+        assert open_fds() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
 def test_an_fsync_that_fails_gives_the_kernels_errno() -> None:
     reader, writer = os.pipe()
     flush = Flush(reader)  # A pipe cannot be synced.

@@ -91,10 +91,28 @@ def test_a_host_that_resets_is_counted_and_a_cable_that_is_plugged_anew_is_not(
 ) -> None:
     cable.goes(*ENUMERATION)
     assert cable.host.link(touched=True).resets == 0
-    cable.goes("default", "addressed", "configured")
-    assert cable.host.link(touched=True).resets == 1
+    for count in (1, 2):
+        cable.goes("default", "addressed", "configured")
+        assert cable.host.link(touched=True).resets == count
     cable.goes("not attached", *ENUMERATION)
     cable.goes("not attached", "default", "addressed", "configured")
+    assert cable.host.link(touched=True).resets == 0
+
+
+@pytest.mark.parametrize("state", ["not attached", "attached", "powered"])
+def test_resets_are_of_one_cable_and_one_host(cable: Cable, state: str) -> None:
+    cable.goes(*ENUMERATION, "default", "configured")
+    assert cable.host.link(touched=True).resets == 1
+    cable.goes(state)
+    assert cable.host.link(touched=True).resets == 0
+
+
+def test_what_we_did_to_the_host_ourselves_is_no_reset(cable: Cable) -> None:
+    cable.goes(*ENUMERATION)
+    cable.host.expect_anew()
+    assert "arrived" in cable.goes("default", "addressed", "configured")
+    assert cable.host.link(touched=True).resets == 0
+    cable.goes("default", "configured")
     assert cable.host.link(touched=True).resets == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,31 +15,51 @@ import pytest
 from gadgetd.login import PAUSE_S, Login
 from tests.unit.fakes import FakeLoop
 
-# Like getty: the leader of a session of its own.
+# Like getty: the leader of a session of its own, on the terminal. The shell that it starts is in
+# another session, as one that `setsid` or `screen` starts.
 SLEEPER = (
     sys.executable,
     "-S",
     "-c",
-    "import os, sys, time; os.setsid(); open(sys.argv[1], 'a').write(f'{os.getpid()}\\n');"
-    "os.fork(); time.sleep(60)",
+    "import os, sys, time; os.setsid(); os.open(sys.argv[2], os.O_RDWR | os.O_NOCTTY)\n"
+    "child = os.fork()\n"
+    "if child: open(sys.argv[1], 'a').write(f'{os.getpid()} {child}\\n')\n"
+    "else: os.setsid()\n"
+    "time.sleep(60)",
 )
 
 
 class Line:
-    """A login that notes its process id in a file."""
+    """A login on a pseudo-terminal that notes in a file its process id, and its shell's."""
 
     def __init__(self, path: Path) -> None:
         self.loop = FakeLoop()
         self.file = path / "pids"
-        self.login = Login(self.loop, (*SLEEPER, str(self.file)))
+        # Only the other end stays open here: this process is no user of the terminal.
+        self.master, slave = os.openpty()
+        self.tty = Path(os.ttyname(slave))
+        os.close(slave)
+        self.login = self.another()
+
+    def another(self) -> Login:
+        """Make the login of another daemon."""
+        return Login(self.loop, (*SLEEPER, str(self.file), str(self.tty)), tty=self.tty)
+
+    def close(self) -> None:
+        self.login.keep(wanted=False)
+        os.close(self.master)
 
     def pids(self, count: int) -> list[int]:
-        """Wait until so many have been started."""
+        """Wait until so many have been started; gives the first process of each."""
+        return [pid for pid, _ in self.processes(count)]
+
+    def processes(self, count: int) -> list[tuple[int, int]]:
+        """Wait until so many have been started; gives each one's process and its shell."""
         until = time.monotonic() + 20
         while time.monotonic() < until:
-            lines = self.file.read_text().split() if self.file.exists() else []
+            lines = self.file.read_text().splitlines() if self.file.exists() else []
             if len(lines) >= count:
-                return [int(line) for line in lines]
+                return [(int(first), int(second)) for first, second in map(str.split, lines)]
             time.sleep(0.01)
         raise AssertionError("it was not started")
 
@@ -47,7 +68,7 @@ class Line:
 def line(tmp_path: Path) -> Iterator[Line]:
     made = Line(tmp_path)
     yield made
-    made.login.keep(wanted=False)
+    made.close()
 
 
 def running(pid: int) -> bool:
@@ -58,15 +79,12 @@ def running(pid: int) -> bool:
     return state != "Z"
 
 
-def session(leader: int) -> list[int]:
-    members = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and os.getsid(int(entry.name)) == leader:
-                members.append(int(entry.name))
-        except ProcessLookupError:
-            continue
-    return members
+def ended(*pids: int) -> bool:
+    """Wait until none of them runs; False if they go on."""
+    until = time.monotonic() + 10
+    while any(map(running, pids)) and time.monotonic() < until:
+        time.sleep(0.01)
+    return not any(map(running, pids))
 
 
 def test_a_login_is_there_while_it_is_wanted(line: Line) -> None:
@@ -78,18 +96,70 @@ def test_a_login_is_there_while_it_is_wanted(line: Line) -> None:
     assert running(pid)
 
 
-def test_ending_it_ends_all_that_was_started_from_it(line: Line) -> None:
+def test_ending_it_ends_all_that_has_the_terminal_open(line: Line) -> None:
+    # The kernel waits for the last of them before it removes the function.
     line.login.keep(wanted=True)
-    (pid,) = line.pids(1)
-    until = time.monotonic() + 10
-    while len(session(pid)) < 2 and time.monotonic() < until:
-        time.sleep(0.01)
-    members = session(pid)
-    assert len(members) == 2
-    line.login.keep(wanted=False)
-    time.sleep(0.05)
-    assert not any(running(member) for member in members)
+    ((getty, shell),) = line.processes(1)
+    assert running(getty)
+    assert running(shell)
+    line.login.end()
+    assert ended(getty, shell)
     assert line.loop.watched == set()
+
+
+def test_ending_it_leaves_those_alone_that_do_not_have_the_terminal_open(line: Line) -> None:
+    bystander = subprocess.Popen(["sleep", "60"])
+    line.login.keep(wanted=True)
+    processes = line.processes(1)[0]
+    line.login.end()
+    assert ended(*processes)
+    assert running(bystander.pid)
+    bystander.kill()
+    bystander.wait()
+
+
+def test_ending_it_ends_the_login_of_an_earlier_daemon_too(line: Line) -> None:
+    # That daemon was killed, so its login is nobody's child here.
+    earlier = line.another()
+    earlier.keep(wanted=True)
+    processes = line.processes(1)[0]
+    line.login.end()
+    assert ended(*processes)
+    earlier.keep(wanted=False)
+
+
+def test_a_login_starts_on_a_terminal_of_its_own(line: Line) -> None:
+    earlier = line.another()
+    earlier.keep(wanted=True)
+    processes = line.processes(1)[0]
+    line.login.keep(wanted=True)
+    assert ended(*processes)
+    assert running(line.pids(2)[1])
+    earlier.keep(wanted=False)
+
+
+def test_without_the_terminal_nobody_has_it_open(tmp_path: Path) -> None:
+    # /proc is not even looked at.
+    login = Login(FakeLoop(), proc=tmp_path / "no-proc", tty=tmp_path / "ttyGS0")
+    login.end()
+
+
+def test_what_a_login_starts_is_ended_by_the_signals_that_python_ignores(tmp_path: Path) -> None:
+    # BusyBox's shell hands on what it inherits: `yes | head` would never end.
+    tell = "cat /proc/self/status > $1; sleep 60"
+    login = Login(
+        FakeLoop(), ("/bin/sh", "-c", tell, "sh", str(tmp_path / "status")), tty=tmp_path / "none"
+    )
+    login.keep(wanted=True)
+    until = time.monotonic() + 10
+    while not (tmp_path / "status").exists() or not (tmp_path / "status").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    fields = dict(line.split(":\t", 1) for line in (tmp_path / "status").read_text().splitlines())
+    login.end()
+    ignored = int(fields["SigIgn"], 16)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM):
+        assert not ignored & 1 << number - 1
 
 
 def test_one_that_ends_is_started_again_after_a_pause(line: Line) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gadgetd.loop import URGENT, WRITABLE, Loop
+from gadgetd.loop import URGENT, WRITABLE, Alarms, Loop
 from tests.unit.fakes import FakeLoop
 
 
@@ -153,6 +153,68 @@ def test_a_callback_may_drop_a_descriptor_that_is_ready_too(pipe: tuple[int, int
     assert len(called) == 1
     for fd in (min(readers), second_writer):
         os.close(fd)
+
+
+def test_a_descriptor_that_was_closed_and_opened_anew_is_not_called_for_the_old_ones_event(
+    pipe: tuple[int, int],
+) -> None:
+    # Both are ready in the same round; the first callback puts another in the second's place.
+    loop, (reader, writer) = FakeLoop(), pipe
+    second_reader, second_writer = os.pipe()
+    os.write(writer, b"x")
+    os.write(second_writer, b"x")
+    called: list[str] = []
+    readers = {reader, second_reader}
+    quiet, quiet_writer = os.pipe()
+
+    def replace_the_other(me: int) -> None:
+        called.append("old")
+        (other,) = readers - {me}
+        loop.unwatch(other)
+        os.dup2(quiet, other)  # Closes it, and gives another its number.
+        loop.watch(other, lambda: called.append("new"))
+        os.read(me, 1)
+
+    for fd in readers:
+        loop.watch(fd, partial(replace_the_other, fd))
+    loop.settle()
+    assert called == ["old"]
+    os.write(quiet_writer, b"x")
+    loop.run_for(0)
+    assert called[:2] == ["old", "new"]
+    for fd in (second_reader, second_writer, quiet, quiet_writer):
+        os.close(fd)
+
+
+def test_an_alarm_that_is_set_again_rings_once_and_then_is_none() -> None:
+    loop = FakeLoop()
+    alarms = Alarms(loop)
+    rung: list[str] = []
+    alarms.set("one", 1, lambda: rung.append("early"))
+    alarms.set("one", 5, lambda: rung.append("late"))
+    alarms.set("other", 2, lambda: rung.append("other"))
+    assert "one" in alarms
+    loop.run_for(4)
+    assert rung == ["other"]
+    assert "other" not in alarms
+    loop.run_for(4)
+    assert rung == ["other", "late"]
+    assert "one" not in alarms
+
+
+def test_an_alarm_may_set_itself_again() -> None:
+    loop = FakeLoop()
+    alarms = Alarms(loop)
+    rung: list[float] = []
+
+    def ring() -> None:
+        assert "tick" not in alarms
+        rung.append(loop.clock())
+        alarms.set("tick", 1, ring)
+
+    alarms.set("tick", 1, ring)
+    loop.run_for(3.5)
+    assert len(rung) == 3
 
 
 def test_a_hangup_is_told_to_whoever_watches(pipe: tuple[int, int]) -> None:

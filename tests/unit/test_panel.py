@@ -69,6 +69,22 @@ def test_a_status_goes_to_screen_uart_led_and_log(desk: Desk) -> None:
     assert any("version 0.1.0" in line for line in desk.panel.log)
 
 
+def test_a_status_that_says_nothing_gives_the_led_back(desk: Desk) -> None:
+    desk.panel.choose(replace(desk.config, consoles=Consoles("none", "none")))
+    desk.panel.show(status(nvme(0)))
+    desk.loop.run_for(5)
+    assert desk.brightness() == "1"
+    desk.panel.show(status(phase=Phase.STOPPED))
+    # A file keeps what stood behind a shorter write; the kernel's attribute does not.
+    assert (desk.led / "trigger").read_text().startswith("mmc0")
+    (desk.led / "brightness").write_text("of the trigger's")
+    assert desk.loop.run_for(600) == 0
+    assert desk.brightness() == "of the trigger's"
+    desk.panel.show(status(nvme(0)))
+    desk.loop.run_for(5)
+    assert desk.brightness().startswith("1")
+
+
 def test_the_led_flashes_three_times_and_stays_lit(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,6 +177,73 @@ def test_the_slots_of_one_card_reader_have_a_lun_each_and_keep_it() -> None:
     assert [lun_number(each, numbers) for each in slots] == [0, 1, 2]
 
 
+def test_the_cards_that_follow_one_another_in_a_slot_share_a_lun() -> None:
+    first, other = disk("nvme0n1", serial="N", location="pci1"), "mmc0:0001"
+    numbers = assign(exported(first, disk("mmcblk1", serial="card 0", location=other)), {})
+    for n in range(1, 12):
+        card = disk("mmcblk1", serial=f"card {n}", location=other)
+        numbers = assign(exported(first), numbers)
+        numbers = assign(exported(first, card), numbers)
+        assert lun_number(card, numbers) == 1
+        assert lun_number(first, numbers) == 0
+        assert len(numbers) == 2
+
+
+def test_a_disk_that_is_there_is_not_robbed_of_its_lun_by_one_in_its_place() -> None:
+    one = disk("sda", serial="A", location="1-1:1.0")
+    numbers = assign(exported(one), {})
+    other = disk("sdb", serial="B", location="1-1:1.0")
+    numbers = assign(exported(one, other), numbers)
+    assert [lun_number(each, numbers) for each in (one, other)] == [0, 1]
+
+
+def test_a_disk_of_another_kind_or_place_takes_over_no_lun() -> None:
+    numbers = assign(exported(disk("sda", serial="A", location="1-1:1.0")), {})
+    for newcomer in (
+        disk("sdb", serial="B", location="1-1"),
+        disk("sdc", serial="C", location="1-1:1.01"),
+        disk("sdd", serial="D"),
+        disk("nvme0n1", serial="E", location="1-1:1.0"),
+    ):
+        numbers = assign(exported(newcomer), numbers)
+        assert lun_number(newcomer, numbers) == len(numbers) - 1
+
+
+def test_the_slots_of_a_card_reader_do_not_steal_from_each_other() -> None:
+    # Both were there; what comes next into either finds two that were in this place.
+    slots = [disk(name, serial="A", location="1-1:1.0") for name in ("sda", "sdb")]
+    numbers = assign(exported(*slots), {})
+    numbers = assign([], numbers)
+    third = disk("sdc", serial="another reader's name", location="1-1:1.0")
+    numbers = assign(exported(third), numbers)
+    assert [lun_number(each, numbers) for each in (*slots, third)] == [0, 1, 2]
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.integers(0, 4), st.integers(0, 3), max_size=5), min_size=1, max_size=10
+    )
+)
+def test_whatever_is_swapped_no_two_disks_share_a_lun_and_none_moves(
+    scans: list[dict[int, int]],
+) -> None:
+    # Each scan says which disk is in which place.
+    numbers = assign([], {})
+    before: dict[Disk, int | None] = {}
+    for scan in scans:
+        there = [
+            disk(f"nvme{place}n1", serial=f"S{place} {n}", location=f"pci{place}")
+            for place, n in scan.items()
+        ]
+        numbers = assign(exported(*there), numbers)
+        now = {each: lun_number(each, numbers) for each in there}
+        assert None not in now.values()
+        assert len(set(now.values())) == len(there)
+        assert all(now[each] == before[each] for each in there if each in before)
+        before = now
+        assert len(numbers) <= 5
+
+
 def test_an_empty_serial_number_or_place_is_no_identity() -> None:
     disks = [disk("sda", location="here"), disk("sdb", location="here")]
     disks += [disk("sdc", serial="A"), disk("sdd", serial="A")]

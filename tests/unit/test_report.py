@@ -10,8 +10,9 @@ import pytest
 from gadgetd.blockscan import Pending
 from gadgetd.config import Config, Wait
 from gadgetd.disk import Disk, Kind, Verdict
-from gadgetd.export import Export
-from gadgetd.report import Facts, phase_of, rows
+from gadgetd.export import Export, Waits
+from gadgetd.life import Signal
+from gadgetd.report import Facts, about_disks, phase_of, rows, waiting
 from gadgetd.status import Life, Phase, Problem
 
 PROBLEM = Problem("cannot write functions/mass_storage.0/lun.0/file", "look")
@@ -60,6 +61,12 @@ def test_a_refused_step_is_the_problem() -> None:
     assert phase_of(replace(GOOD, problem=PROBLEM))[::2] == (Phase.FAILED, PROBLEM)
 
 
+def test_a_stop_that_is_under_way_says_not_to_unplug() -> None:
+    phase, message, problem = phase_of(replace(GOOD, stopped=True, stopping=True, problem=PROBLEM))
+    assert (phase, problem) == (Phase.STOPPED, PROBLEM)
+    assert message == "stopping: flushing the disks, do not unplug"
+
+
 def test_a_daemon_that_was_stopped_says_how_to_go_on() -> None:
     phase, message, _ = phase_of(replace(GOOD, stopped=True))
     assert phase is Phase.STOPPED
@@ -100,8 +107,26 @@ def test_exports_come_first_and_then_what_is_left_out_with_the_reason() -> None:
 
 def test_a_disk_that_the_host_cannot_see_yet_has_no_lun_and_says_why() -> None:
     shown = rows([export("nvme0n1", 0), export("nvme1n1", 1)], [], frozenset((0,)))
-    assert [row.lun for row in shown] == [0, None]
+    assert [(row.lun, row.waits) for row in shown] == [(0, False), (None, True)]
     assert "waits until the host is idle" in shown[1].reason
+
+
+def test_a_disk_that_will_be_exported_waits_and_one_that_is_left_out_does_not() -> None:
+    left_out = Verdict(Disk("sda", Kind.USB, Path("/dev/sda"), 1), False, "mounted at /mnt")
+    chosen = Verdict(Disk("sdb", Kind.USB, Path("/dev/sdb"), 1), True, "exported by the default")
+    shown = rows([], [left_out, chosen], None)
+    assert [(row.disk.name, row.lun, row.waits) for row in shown] == [
+        ("sda", None, False),
+        ("sdb", None, True),
+    ]
+
+
+def test_a_row_is_read_only_as_the_lun_stands() -> None:
+    made = export("nvme0n1", 0)
+    made.verdict = replace(made.verdict, read_only=True)
+    assert not rows([made], [], None)[0].read_only
+    made.read_only = True
+    assert rows([made], [], None)[0].read_only
 
 
 def test_before_the_bind_every_disk_shows_the_lun_it_will_have() -> None:
@@ -112,3 +137,44 @@ def test_before_the_bind_every_disk_shows_the_lun_it_will_have() -> None:
 def test_a_disk_that_left_still_has_its_row() -> None:
     shown = rows([export("nvme0n1", 0, Life.GONE)], [], frozenset((0,)))
     assert [(row.lun, row.life) for row in shown] == [(0, Life.GONE)]
+
+
+def test_a_disk_that_left_hides_no_other_of_its_name() -> None:
+    gone = export("sda", 0, Life.GONE)
+    other = Verdict(Disk("sda", Kind.USB, Path("/dev/sda"), 1), False, "mounted at /mnt")
+    shown = rows([gone], [other], frozenset((0,)))
+    assert [(row.lun, row.reason) for row in shown] == [
+        (0, "exported by the default"),
+        (None, "mounted at /mnt"),
+    ]
+    there = export("sda", 1)
+    assert [row.lun for row in rows([gone, there], [there.verdict], None)] == [0, 1]
+
+
+def test_io_errors_are_told_by_disk_and_number() -> None:
+    one, two, good = export("mmcblk0", 0), export("nvme0n1", 1), export("nvme1n1", 2)
+    one.io_errors, two.io_errors = 1, 2
+    told = list(about_disks([one, two, good]))
+    assert [each.message for each in told] == ["mmcblk0: 1 I/O error", "nvme0n1: 2 I/O errors"]
+    assert all(each.hint for each in told)
+
+
+@pytest.mark.parametrize("life", Life)
+def test_a_disk_that_left_with_unwritten_data_is_named(life: Life) -> None:
+    made = export("nvme0n1", 0, life)
+    made.signal(Signal.LEFT)
+    told = [each.message for each in about_disks([made])]
+    unwritten = life in (Life.WRITING, Life.FLUSHING, Life.EJECTING, Life.FAILED)
+    assert told == (
+        ["nvme0n1 left before all that the host had written was on it"] if unwritten else []
+    )
+    assert made.written is not unwritten
+
+
+def test_a_change_that_waits_says_what_for() -> None:
+    assert list(waiting(Waits.NOTHING, ())) == list(waiting(Waits.CONTROLLER, ())) == []
+    (idle,) = waiting(Waits.IDLE, ())
+    assert "waits until the host is idle" in idle.message
+    (locked,) = waiting(Waits.LOCK, ("mmcblk0", "nvme0n1"))
+    assert locked.message == "a change of mmcblk0, nvme0n1 waits: the host has locked the medium"
+    assert "--force" in locked.hint

@@ -18,7 +18,7 @@ from gadgetd import text
 from gadgetd.disk import Kind
 from gadgetd.events import Event, events
 from gadgetd.render import to_text
-from gadgetd.status import Board, Controller, Life, Phase, Problem, Status, to_json
+from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Problem, Status, to_json
 from tests.unit.statuses import CM4, HOSTILE, PATIENT, STATUSES, UDC, left_out, nvme, status
 
 # --- words ----------------------------------------------------------------------------------
@@ -173,6 +173,13 @@ def test_a_disk_says_its_lun_or_why_it_has_none() -> None:
     assert out.fields["reason"] == "mounted on /mnt"
 
 
+def test_a_disk_that_waits_for_its_lun_is_not_called_left_out() -> None:
+    row = replace(left_out("sda", "waits until the host is idle"), waits=True)
+    event = one(status(), status(row))
+    assert event.text == "sda (USB BJTD4R, 31.3 GB) not exported yet: waits until the host is idle"
+    assert event.fields["lun"] is None
+
+
 def test_a_disk_that_left_the_list_is_told() -> None:
     event = one(status(left_out()), status())
     assert (event.fields["event"], event.fields["name"]) == ("disk_removed", "sda")
@@ -208,6 +215,29 @@ def test_a_disk_that_comes_back_is_told_as_back() -> None:
     event = one(status(gone), status(replace(gone, life=Life.WAITING)))
     assert event.fields["back"] is True
     assert "back" in event.text
+
+
+def test_another_card_in_the_slot_is_not_the_old_one_that_is_back() -> None:
+    gone = replace(nvme(0), life=Life.GONE)
+    other = replace(nvme(0), disk=replace(nvme(0).disk, serial="another"), life=Life.IDLE)
+    found, lun = events(status(gone), status(other))
+    assert (found.fields["event"], found.fields["serial"]) == ("disk", "another")
+    assert (lun.fields["life"], lun.fields["back"]) == ("idle", False)
+    assert "back" not in lun.text
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_events_of_a_name_are_of_the_disk_that_has_it_now(turned: bool) -> None:
+    gone = replace(nvme(0, lun=0), life=Life.GONE)
+    there = replace(nvme(0, lun=1), disk=replace(nvme(0).disk, serial="another"))
+
+    def both(row: DiskStatus) -> Status:
+        return status(*((row, gone) if turned else (gone, row)))
+
+    event = one(both(there), both(replace(there, life=Life.WRITING)))
+    assert (event.fields["lun"], event.fields["life"]) == (1, "writing")
+    came = [each.fields for each in events(status(gone), both(there))]
+    assert [(each["event"], each["lun"]) for each in came] == [("disk", 1), ("lun", 1)]
 
 
 @pytest.mark.parametrize(

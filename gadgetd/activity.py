@@ -1,0 +1,58 @@
+"""Whether the host uses the gadget at this moment, told by the kernel's threads that serve it.
+
+A disk's counters tell it late, or never: a write stays in RAM for a second or two before it moves
+them, and a read of what RAM remembers does not move them at all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+THREAD = "file-storage"
+"""One a mass-storage function (source: f_mass_storage.c). It wakes for each command."""
+POLLING = 3
+"""Wake-ups a LUN between two looks that are no use: a host asks empty drives, and not only those,
+each second or two whether there is a medium, which is one. The shortest read is three."""
+_FIELD = "voluntary_ctxt_switches:"
+
+
+class Activity:
+    """Counts the threads' wake-ups from one `look` to the next."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+        self._threads: list[Path] = []
+        self._seen = 0
+
+    def look(self) -> None:
+        """Begin to count anew."""
+        self._seen = self._count()
+
+    def busy(self, luns: int) -> bool:
+        """Tell whether the host has read or written since the last look, given how many LUNs."""
+        return self._count() - self._seen > POLLING * luns
+
+    def _count(self) -> int:
+        try:
+            if self._threads:
+                return sum(map(_wake_ups, self._threads))
+        except OSError:
+            pass  # The gadget was taken down; another one has threads of its own.
+        self._threads = [each.parent for each in self._proc.glob("[0-9]*/comm") if _serves(each)]
+        try:
+            self._seen = sum(map(_wake_ups, self._threads))
+        except OSError:
+            self._threads = []
+        return self._seen
+
+
+def _serves(comm: Path) -> bool:
+    try:
+        return comm.read_text("utf-8", "replace").strip() == THREAD
+    except OSError:
+        return False
+
+
+def _wake_ups(process: Path) -> int:
+    text = (process / "status").read_text("utf-8", "replace")
+    return int(text.partition(_FIELD)[2].split()[0])
