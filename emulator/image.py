@@ -46,6 +46,21 @@ def build(
     return ground
 
 
+def build_over(
+    target: Path,
+    rootfs: Path,
+    settings: Mapping[str, str | int | float],
+    files: Mapping[str, bytes | Path],
+) -> None:
+    """Write the initramfs for one machine that runs a finished root file system, `rootfs`.
+
+    Only the emulator's own /init and what the caller gives are laid over it.
+    """
+    ground = rootfs.read_bytes()
+    padding = bytes(-len(ground) % 4)  # the kernel looks for the next archive at such a place
+    target.write_bytes(ground + padding + cpio.archive(_machine_entries(settings, files)))
+
+
 def project_layer(ground: base.Base, checkout: Path = cache.CHECKOUT) -> Path:
     """The archive with gadgetd and the overlay, from the cache if they are as they were."""
     overlay, package = checkout / "rootfs-overlay", checkout / "gadgetd"

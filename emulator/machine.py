@@ -207,14 +207,18 @@ class Machine:
             "READ_ONLY": " ".join(self._read_only()),
             "DISK_MODULES": DISK_MODULES if options.load_disk_drivers else "",
         }
-        ground = image.build(initramfs, settings, files, options.checkout)
+        if options.rootfs and options.kernel:
+            image.build_over(initramfs, options.rootfs, settings, files)
+            kernel = options.kernel
+        else:
+            kernel = image.build(initramfs, settings, files, options.checkout).kernel
         board = [QEMU, "-M", "virt", "-cpu", "cortex-a72", "-smp", "2"]
         board += ["-m", str(options.ram_mib), "-nodefaults", "-display", "none"]
         devicetree.write(
             tree, board, model=options.model, serial=options.serial_number, led=options.led
         )
         ours, theirs = socket.socketpair()
-        command = [*board, "-dtb", str(tree), "-kernel", str(ground.kernel)]
+        command = [*board, "-dtb", str(tree), "-kernel", str(kernel)]
         command += ["-initrd", str(initramfs), "-append", self._cmdline(), "-S", "-no-reboot"]
         command += ["-chardev", f"socket,id=qmp,fd={theirs.fileno()}"]
         command += ["-mon", "chardev=qmp,mode=control"]

@@ -53,3 +53,6 @@ class MachineOptions:
     load_disk_drivers: bool = True  # False: none, until a test says modprobe
     qemu_arguments: tuple[str, ...] = ()  # added to QEMU's
     checkout: Path = CHECKOUT  # whose gadgetd/ and rootfs-overlay/ the board runs
+    # Instead of Debian's kernel and of base, checkout and overlay: a built image's. Both or none.
+    kernel: Path | None = None
+    rootfs: Path | None = None  # an initramfs, compressed or not
