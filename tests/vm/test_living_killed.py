@@ -1,0 +1,112 @@
+"""The daemon is killed at any instant: init starts another, and a host at most waits a moment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emulator import Drive, HostBlock, MachineOptions
+from tests.vm import killer
+from tests.vm.board import BOOT_S, CHUNK, WAIT_S, Board, Pattern, lun_of, until
+from tests.vm.conftest import Bench
+from tests.vm.living import FILES, MIB, assert_host_undisturbed, mark, traffic
+
+pytestmark = pytest.mark.emulated
+
+KILLER = "/usr/lib/killer.py"
+LOG = "/tmp/kills"
+AT_BOOT, IN_TRAFFIC = 20, 30
+SEED = random.randrange(1 << 32)
+SIZES = [64 * MIB, 48 * MIB]
+
+
+def delays(count: int, most_s: float) -> str:
+    """Seconds between a start of the daemon and its death; printed, to have a failure again."""
+    numbers = random.Random(f"{SEED} {count}")
+    return " ".join(f"{numbers.uniform(0, most_s):.3f}" for _ in range(count))
+
+
+@pytest.fixture(scope="module")
+def board(bench: Bench) -> Iterator[Board]:
+    """A board whose daemon is killed again and again from the first process of its boot on."""
+    print(f"seed {SEED}: {delays(AT_BOOT, 1.5)}")
+    sd, nvme = SIZES
+    hook = f"mount -t tmpfs tmpfs /tmp\npython3 -S -I {KILLER} {LOG} {delays(AT_BOOT, 1.5)} &\n"
+    options = MachineOptions(
+        sd=Drive(sd),
+        nvme=(Drive(nvme),),
+        files={**FILES, KILLER: Path(killer.__file__)},
+        hook=hook,
+    )
+    yield bench.boot("living_killed", options)
+    bench.switch_off()
+
+
+def expect_kills(board: Board, count: int) -> None:
+    """Wait until the killer has done its work."""
+
+    def done() -> bool:
+        return "done" in board.host.run(f"cat {LOG}")[1]
+
+    until(f"the daemon is killed {count} times", done, BOOT_S + 10 * count, pause_s=0.5)
+    kills = board.host.check(f"cat {LOG}").splitlines()[:-1]
+    assert len(kills) == count
+    assert len({line.split()[0] for line in kills}) == count, "each kill was of another process"
+
+
+def expect_all_as_before(board: Board) -> list[HostBlock]:
+    """Both disks are at the host, one daemon serves them, and nothing is left over."""
+    blocks = board.host.wait_for_blocks(2, WAIT_S)
+    assert [lun_of(block) for block in blocks] == [0, 1]
+    assert [block.size_bytes for block in blocks] == SIZES
+    until("a daemon answers", lambda: board.run("gadgetd status")[0] == 0)
+    rows = board.exported()
+    assert [(row["lun"], row["name"]) for row in rows] == [(0, "mmcblk0"), (1, "nvme0n1")]
+    top = "/sys/kernel/config/usb_gadget"
+    for path, names in (
+        (top, "gadgetd"),
+        (f"{top}/gadgetd/functions", "mass_storage.0"),
+        (f"{top}/gadgetd/configs", "c.1"),
+        (f"{top}/gadgetd/strings", "0x409"),
+    ):
+        assert board.check(f"ls {path}").split() == [names]
+    luns = board.check(f"ls -d {top}/gadgetd/functions/mass_storage.0/lun.*").split()
+    assert [path.rpartition("/")[2] for path in luns] == ["lun.0", "lun.1"]
+    status, said = board.run("gadgetd run")
+    assert status != 0
+    assert "gadgetd is running already" in said
+    for name in ("mmcblk0", "nvme0n1"):
+        code = f"import os; os.open('/dev/{name}', os.O_RDONLY | os.O_EXCL)"
+        assert "[Errno 16]" in board.run(f'python3 -S -c "{code}"')[1]
+    return blocks
+
+
+def test_a_daemon_killed_at_twenty_instants_of_the_boot_exports_the_disks_in_the_end(
+    board: Board,
+) -> None:
+    expect_kills(board, AT_BOOT)
+    for block in expect_all_as_before(board):
+        pattern = Pattern(2_000_000 + lun_of(block), 2 * CHUNK)
+        assert board.host_writes(block, 0, pattern)[0] == 0
+        name = ("mmcblk0", "nvme0n1")[lun_of(block)]
+        assert board.medium_digest(name, 0, pattern.size_bytes) == pattern.digest
+
+
+def test_a_host_that_writes_notices_nothing_of_thirty_kills(board: Board) -> None:
+    print(f"seed {SEED}: {delays(IN_TRAFFIC, 3.0)}")
+    sd, nvme = board.host.wait_for_blocks(2, WAIT_S)
+    begin = mark(board)
+    board.host.check(f"rm -f {LOG}")
+    with traffic(board, sd) as on_sd, traffic(board, nvme) as on_nvme:
+        board.host.check(
+            f"python3 -S -I {KILLER} {LOG} {delays(IN_TRAFFIC, 3.0)} >/dev/null 2>&1 &"
+        )
+        expect_kills(board, IN_TRAFFIC)
+    expect_all_as_before(board)
+    assert on_sd.wrong_on_medium(board.machine.image_path("sd")) == []
+    assert on_nvme.wrong_on_medium(board.machine.image_path("nvme0")) == []
+    assert board.host.wait_for_blocks(2, WAIT_S) == [sd, nvme]
+    assert_host_undisturbed(board, begin)
