@@ -59,6 +59,8 @@ class Host:
     def follow(self, name: str) -> None:
         """Watch the controller of this name from now on; an empty one for none."""
         if name == self._name and (self._fd >= 0 or not name):
+            # A busy loop may not have come to the event yet, and this costs one read.
+            self._look()
             return
         self._forget_fd()
         self._name = name

@@ -199,3 +199,13 @@ def test_a_controller_that_went_and_came_back_is_watched_again(
     cable.add(UDC)
     cable.host.follow(UDC)
     assert "arrived" in cable.goes(*ENUMERATION)
+
+
+def test_a_state_whose_event_has_not_been_heard_yet_is_seen_when_it_is_followed_again(
+    cable: Cable,
+) -> None:
+    cable.heard.clear()
+    cable.set("configured")
+    cable.host.follow(UDC)
+    assert cable.host.ready
+    assert cable.heard == ["arrived", "changed"]
