@@ -2,10 +2,10 @@
 # where it works and is done at once when there is nothing to do.
 cache := $(or $(GADGETD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gadgetd)
 python := '$(cache)/venv/bin/python'
-sources := $(wildcard gadgetd emulator tests)
+sources := $(wildcard gadgetd emulator tests buildroot-package)
 ARGS ?=
 
-.PHONY: help setup run screenshot image test test-unit test-vm lint lock clean
+.PHONY: help setup run screenshot test-image test test-unit test-vm lint lock clean
 
 help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
@@ -14,7 +14,8 @@ help:
 	@echo 'make screenshot  HDMI picture and UART log of a boot, in docs/'
 	@echo 'make setup       install what is missing (Debian packages, a Python environment)'
 	@echo 'make lock        renew requirements-dev.txt from requirements-dev.in'
-	@echo 'make image       build what the tests boot, without booting it'
+	@echo 'make image       the folder for rpiboot, with Buildroot; BUILDROOT=DIR uses one that is there'
+	@echo 'make image-test  boots it in the emulator'
 	@echo 'make clean       empty the cache, $(cache)'
 
 setup:
@@ -28,16 +29,16 @@ screenshot: setup
 	@$(python) -m emulator run --no-terminal --screenshot docs/hdmi.png --uart-log docs/uart.log $(ARGS)
 
 # What the tests boot, built before them so that its progress shows.
-image: setup
+test-image: setup
 	@$(python) -m emulator build
 
-test: lint image
+test: lint test-image
 	@$(python) -m pytest tests/unit tests/vm $(ARGS)
 
 test-unit: setup
 	@$(python) -m pytest tests/unit $(ARGS)
 
-test-vm: image
+test-vm: test-image
 	@$(python) -m pytest tests/vm $(ARGS)
 
 lint: setup
@@ -59,3 +60,5 @@ clean:
 	cd '$(cache)' && rm -rf apt base lock log packages pip project run venv *.lock
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
+
+include buildroot-package/image.make

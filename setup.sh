@@ -17,6 +17,8 @@ packages=(
     python3 python3-venv      # the emulator, the tests
     libudev1 umockdev         # pyudev in unit tests; recorded boards under it
     busybox-static            # the shell of the board, for tests of the UART
+    shellcheck                # the shell scripts of the image
+    mtools dosfstools         # boot.img, made of stand-ins and looked into
 )
 
 say() { printf '  %s\n' "$*"; }

@@ -1,0 +1,30 @@
+include $(sort $(wildcard $(BR2_EXTERNAL_GADGETD_PATH)/package/*/*.mk))
+
+# The second-stage boot loader that rpiboot sends first is in rpiboot's own source. It is taken
+# from there, so Buildroot's version and hash hold for it too.
+define GADGETD_BOOTCODE
+	$(INSTALL) -D -m 0644 $(@D)/msd/bootcode4.bin $(BINARIES_DIR)/rpiboot/bootcode4.bin
+endef
+HOST_RASPBERRYPI_USBBOOT_POST_INSTALL_HOOKS += GADGETD_BOOTCODE
+
+# A symbol that a fragment asks for and the kernel does not take would be a driver (or a program)
+# missing on the board, without a word.
+define GADGETD_CHECK_LINUX_CONFIG
+	$(BR2_EXTERNAL_GADGETD_PATH)/board/cm4/check-kconfig.sh $(LINUX_DIR)/.config \
+		$(LINUX_KCONFIG_FILE) $(LINUX_KCONFIG_FRAGMENT_FILES)
+endef
+LINUX_PRE_BUILD_HOOKS += GADGETD_CHECK_LINUX_CONFIG
+
+define GADGETD_CHECK_BUSYBOX_CONFIG
+	$(BR2_EXTERNAL_GADGETD_PATH)/board/cm4/check-kconfig.sh $(BUSYBOX_DIR)/.config \
+		$(BUSYBOX_KCONFIG_FRAGMENT_FILES)
+endef
+BUSYBOX_PRE_BUILD_HOOKS += GADGETD_CHECK_BUSYBOX_CONFIG
+
+# What manifest.py says about versions and licences.
+define GADGETD_PACKAGE_LIST
+	$(file >$(BUILD_DIR)/gadgetd-packages.txt,buildroot|$(BR2_VERSION)|GPL-2.0+)
+	$(foreach p,$(sort $(PACKAGES)),\
+		$(file >>$(BUILD_DIR)/gadgetd-packages.txt,$(p)|$($(call UPPERCASE,$(p))_VERSION)|$($(call UPPERCASE,$(p))_LICENSE)))
+endef
+TARGET_FINALIZE_HOOKS += GADGETD_PACKAGE_LIST

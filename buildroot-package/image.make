@@ -1,0 +1,9 @@
+# Included by the top Makefile. BUILDROOT=DIR uses that Buildroot instead of fetching the pinned one.
+.PHONY: image image-test
+
+image:
+	@BUILDROOT='$(BUILDROOT)' buildroot-package/image.sh
+
+# The image's root file system in the emulator, under the image's kernel with the emulator's devices.
+image-test: setup image
+	@buildroot-package/image-test.sh $(python) $(ARGS)

@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# `make image`: from source to a folder that rpiboot loads, with an unmodified Buildroot.
+#
+#   BUILDROOT=DIR        an unpacked Buildroot to use instead of the pinned one
+#   BUILDROOT_GIT=URL    where the pinned one is fetched from
+#   IMAGE_JOBS=N         compile so many files at a time (default: one a CPU)
+#   GADGETD_CACHE=DIR    where everything goes (default: ~/.cache/gadgetd)
+#
+# Nothing is written to the checkout. Downloads and what is built are kept, so an interrupted run
+# goes on where it was.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+version=2026.02.3
+# The commit that the release is: git itself makes sure that nothing else arrives under its name.
+commit=679b9ead7620bbf193620d1ebf56f53c1764d37a
+source=${BUILDROOT_GIT:-https://gitlab.com/buildroot.org/buildroot.git}
+downloads=https://buildroot.org/downloads
+cache=${GADGETD_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/gadgetd}
+work=$cache/image
+output=$work/output
+log=$work/build.log
+defconfig=gadgetd_cm4_defconfig
+
+# What Buildroot asks of the machine, and the Debian package that has it.
+programs=(
+    which:debianutils sed:sed make:make gcc:gcc g++:g++ ld:binutils bash:bash patch:patch
+    gzip:gzip bzip2:bzip2 xz:xz-utils perl:perl tar:tar cpio:cpio unzip:unzip rsync:rsync
+    file:file bc:bc find:findutils diff:diffutils awk:gawk wget:wget git:git python3:python3
+)
+
+say() { printf '  %s\n' "$*"; }
+fail() {
+    printf 'image: %s\n' "$1" >&2
+    printf '  hint: %s\n' "$2" >&2
+    exit 1
+}
+
+check_programs() {
+    local entry missing=()
+    for entry in "${programs[@]}"; do
+        command -v "${entry%%:*}" >/dev/null || missing+=("${entry#*:}")
+    done
+    [ ${#missing[@]} = 0 ] ||
+        fail "Buildroot needs programs that are not here" \
+            "on Debian: apt-get install --no-install-recommends ${missing[*]}"
+    # Buildroot's own rule; its message comes after minutes otherwise.
+    case $PATH in *[[:space:]]* | *::* | :* | *:) fail "PATH has spaces or empty parts" "Buildroot needs it without" ;; esac
+    local free
+    free=$(df -Pk "$work" | awk 'END { print int($4 / 1048576) }')
+    [ "$free" -ge 10 ] || [ -d "$output/build" ] ||
+        fail "$work has $free GiB left; a build takes up to 10" "set GADGETD_CACHE to a larger disk"
+}
+
+# Leaves the directory of a Buildroot that can be trusted in $buildroot.
+get_buildroot() {
+    if [ -n "${BUILDROOT:-}" ]; then
+        buildroot=$(cd "$BUILDROOT" 2>/dev/null && pwd) || fail "there is no directory $BUILDROOT" "BUILDROOT=DIR"
+        local its
+        its=$(make -s -C "$buildroot" print-version 2>/dev/null) ||
+            fail "$buildroot is no Buildroot" "unpack a release there: $downloads/"
+        its=${its%%-g*}
+        [ "$its" = "$version" ] || say "Buildroot $its is used; $version is the one that is tested"
+        return
+    fi
+    buildroot=$work/buildroot-$version
+    [ "$(git -C "$buildroot" rev-parse HEAD 2>/dev/null)" = "$commit" ] && return
+    say "fetching Buildroot $version"
+    rm -rf "$buildroot.part"
+    git init -q "$buildroot.part"
+    if ! git -C "$buildroot.part" fetch -q --depth 1 "$source" "refs/tags/$version" 2>>"$log"; then
+        tail -n 1 "$log" >&2
+        fail "Buildroot $version could not be fetched: there is no network, or $source is down" \
+            "get buildroot-$version.tar.gz from $downloads/ any other way, unpack it, and run: make image BUILDROOT=DIR"
+    fi
+    [ "$(git -C "$buildroot.part" rev-parse 'FETCH_HEAD^{commit}')" = "$commit" ] ||
+        fail "$source has another Buildroot $version than the one this was made for ($commit)" \
+            "do not build it; ask why"
+    git -C "$buildroot.part" checkout -q --detach FETCH_HEAD
+    rm -rf "$buildroot"
+    mv "$buildroot.part" "$buildroot"
+}
+
+buildroot_make() {
+    # A make that calls this script must not hand its own flags down.
+    env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS make --no-print-directory -C "$buildroot" \
+        O="$output" BR2_EXTERNAL="$here" BR2_DL_DIR="$work/dl" "$@"
+}
+
+hash_of() { cat "$@" | sha256sum | cut -c1-64; }
+
+# Has Buildroot do again what it cannot know to be out of date. It looks at no file outside itself.
+refresh() {
+    local part files again
+    if [ "$(cat "$work/defconfig.built" 2>/dev/null)" != "$(hash_of "$here/configs/$defconfig") $buildroot" ]; then
+        if [ -d "$output/build" ]; then
+            say "the configuration or Buildroot has changed: building everything anew"
+            buildroot_make clean >>"$log" 2>&1
+        fi
+        buildroot_make "$defconfig" >>"$log" 2>&1 || fail "Buildroot refuses $defconfig" "see $log"
+        printf '%s %s\n' "$(hash_of "$here/configs/$defconfig")" "$buildroot" >"$work/defconfig.built"
+        rm -f "$work"/{linux,busybox}.built
+    fi
+    for part in linux:linux.config:linux-rpi.config busybox:busybox.config; do
+        IFS=: read -ra files <<<"$part"
+        again=$(cd "$here/board/cm4" && hash_of "${files[@]:1}")
+        if [ "$(cat "$work/${files[0]}.built" 2>/dev/null)" != "$again" ]; then
+            [ ! -d "$output/build" ] || buildroot_make "${files[0]}-dirclean" >>"$log" 2>&1
+            echo "$again" >"$work/${files[0]}.built"
+        fi
+    done
+    [ ! -d "$output/build" ] || buildroot_make gadgetd-dirclean >>"$log" 2>&1
+}
+
+# One line a package, with how far it is; everything that is said is in the log.
+progress() {
+    awk -v total="$1" -v log_file="$log" '
+        { print >> log_file; fflush(log_file) }
+        /^(\033\[7m)?>>> / {
+            gsub(/\033\[[0-9]*m/, "")
+            if ($2 != package && ($0 ~ / (Downloading|Extracting|Syncing|Building|Installing)/)) {
+                package = $2
+                if (!(package in seen)) { seen[package] = 1; done++ }
+                printf "  %3d of %d  %s\n", done, total, package
+                fflush()
+            } else if (/>>> +(Finalizing|Generating|Executing post-image)/) {
+                sub(/>>> +/, "")
+                printf "  %s\n", $0
+                fflush()
+            }
+        }'
+}
+
+mkdir -p "$work"
+exec 9>"$work.lock"
+flock -n 9 || { say "another make image is running: waiting for it"; flock 9; }
+check_programs
+: >"$log"
+get_buildroot
+refresh
+todo=$(buildroot_make -s show-build-order 2>/dev/null | wc -w)
+[ -d "$output/images" ] || say "the first build takes half an hour to two, the next ones a minute"
+# All downloads first: what the network has to say, it says in the first minutes.
+say "fetching the sources that are not in $work/dl (log: $log)"
+build() { buildroot_make ${IMAGE_JOBS:+BR2_JLEVEL="$IMAGE_JOBS"} "$@" 2>&1 9>&- | progress "$todo"; }
+if ! { build source && say "building with Buildroot in $buildroot" && build all; }; then
+    grep -aE '(^| )(ERROR|error|Error|\*\*\*)' "$log" | tail -n 5 >&2 || tail -n 5 "$log" >&2
+    if grep -qaE 'unable to resolve|Could not resolve|Network is unreachable|Connection (refused|timed out)' "$log"; then
+        fail "a source could not be downloaded: there is no network, or a proxy is needed" \
+            "run make image again when there is one: what has arrived is kept in $work/dl"
+    fi
+    fail "Buildroot stopped" "see the end of $log; run make image again and it goes on from there"
+fi
+folder=$output/images/gadgetd
+echo
+sed -n '1,/^$/p' "$output/images/gadgetd-sizes.txt"
+say "ready: $folder"
+echo "  Set the board's nRPIBOOT jumper, connect its USB port to this PC, and run:"
+echo "    sudo rpiboot -d $folder"
+echo "  (rpiboot is here too: $output/host/bin/rpiboot)"

@@ -1,0 +1,29 @@
+################################################################################
+#
+# gadgetd
+#
+################################################################################
+
+GADGETD_VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' $(GADGETD_SITE)/gadgetd/__init__.py)
+GADGETD_SITE = $(BR2_EXTERNAL_GADGETD_PATH)/..
+GADGETD_SITE_METHOD = local
+GADGETD_SETUP_TYPE = flit
+GADGETD_LICENSE = MIT
+GADGETD_LICENSE_FILES = LICENSE
+
+# Only what the wheel is made of: a checkout has test caches, images and
+# perhaps old wheels in it.
+GADGETD_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = \
+	--exclude __pycache__ \
+	--include /gadgetd --include '/gadgetd/**' \
+	--include /pyproject.toml --include /README.md --include /LICENSE \
+	--exclude '*'
+
+# A module that is gone from the source must not stay in the image.
+define GADGETD_REMOVE_INSTALLED
+	rm -rf $(TARGET_DIR)/usr/lib/python*/site-packages/gadgetd \
+		$(TARGET_DIR)/usr/lib/python*/site-packages/gadgetd-*
+endef
+GADGETD_PRE_INSTALL_TARGET_HOOKS += GADGETD_REMOVE_INSTALLED
+
+$(eval $(python-package))

@@ -1,0 +1,211 @@
+"""The BR2_EXTERNAL tree: its parts fit each other, the overlay and pyproject.toml."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emulator import machine
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TREE = CHECKOUT / "buildroot-package"
+BOARD = TREE / "board/cm4"
+DEFCONFIG = (TREE / "configs/gadgetd_cm4_defconfig").read_text()
+SCRIPTS = sorted([*TREE.glob("*.sh"), *BOARD.glob("*.sh")])
+FRAGMENTS = sorted(BOARD.glob("linux*.config"))
+
+
+def symbols(fragment: Path) -> Iterator[tuple[str, str]]:
+    """Each symbol that a Kconfig fragment sets, with its line."""
+    for line in fragment.read_text().splitlines():
+        match = re.fullmatch(r"(?:# )?(CONFIG_\w+)(?:=\S+| is not set)", line)
+        if match:
+            yield match[1], line
+
+
+def test_every_file_that_the_defconfig_names_is_there() -> None:
+    named = re.findall(r"\$\(BR2_EXTERNAL_GADGETD_PATH\)/([^\s\"]+)", DEFCONFIG)
+    assert len(named) >= 6
+    for name in named:
+        assert (TREE / name).exists(), name
+
+
+def test_the_overlay_is_installed_as_it_is() -> None:
+    assert 'BR2_ROOTFS_OVERLAY="$(BR2_EXTERNAL_GADGETD_PATH)/../rootfs-overlay"' in DEFCONFIG
+    # Buildroot's skeleton has real /bin, /sbin and /lib: an overlay must not bring its own.
+    assert {path.name for path in (CHECKOUT / "rootfs-overlay").iterdir()} <= {"etc", "root", "usr"}
+
+
+def test_downloads_are_checked_by_their_hashes() -> None:
+    assert "BR2_DOWNLOAD_FORCE_CHECK_HASHES=y" in DEFCONFIG
+    digest = hashlib.sha256((CHECKOUT / "LICENSE").read_bytes()).hexdigest()
+    assert f"sha256  {digest}  LICENSE" in (TREE / "package/gadgetd/gadgetd.hash").read_text()
+
+
+def test_the_package_selects_what_pyproject_requires() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    config = (TREE / "package/gadgetd/Config.in").read_text()
+    for dependency in project["project"]["dependencies"]:
+        assert f"select BR2_PACKAGE_PYTHON_{dependency.upper()} " in config
+    makefile = (TREE / "package/gadgetd/gadgetd.mk").read_text()
+    assert [re.match(r"\w+", text)[0] for text in project["build-system"]["requires"]] == [  # type: ignore[index]
+        "flit_core"
+    ]
+    assert "GADGETD_SETUP_TYPE = flit\n" in makefile
+
+
+def test_the_package_is_built_from_all_that_the_wheel_needs() -> None:
+    makefile = (TREE / "package/gadgetd/gadgetd.mk").read_text()
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    for name in ("gadgetd", "pyproject.toml", project["readme"], *project["license-files"]):
+        assert f"--include /{name} " in makefile
+        assert (CHECKOUT / name).exists()
+
+
+def test_the_firmware_can_read_config_txt() -> None:
+    for name in ("config.txt", "rpiboot.txt"):
+        for line in (BOARD / name).read_text().splitlines():
+            assert len(line) <= 98, line
+            assert line.isascii()
+    assert "boot_ramdisk=1" in (BOARD / "rpiboot.txt").read_text().splitlines()
+
+
+def test_the_kernel_command_line_is_the_emulators() -> None:
+    (line,) = (BOARD / "cmdline.txt").read_text().splitlines()
+    assert sorted(line.replace("serial0", "ttyAMA0").split()) == sorted(machine.CMDLINE.split())
+
+
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda path: path.name)
+def test_a_kernel_fragment_sets_each_symbol_once_and_none_as_a_module(fragment: Path) -> None:
+    found = list(symbols(fragment))
+    names = [name for name, _ in found]
+    assert len(names) == len(set(names))
+    assert not [line for _, line in found if line.endswith("=m")]
+    others = [line for line in fragment.read_text().splitlines() if line.startswith("CONFIG_")]
+    assert len(others) == len([line for _, line in found if not line.startswith("#")])
+
+
+def test_nothing_of_the_boot_test_is_in_the_image() -> None:
+    shipped = {line for path in FRAGMENTS if "test" not in path.name for _, line in symbols(path)}
+    assert "CONFIG_USB_DUMMY_HCD=y" not in shipped
+    assert "linux-test.config" not in DEFCONFIG
+
+
+def test_the_shipped_kernel_has_what_gadgetd_needs() -> None:
+    shipped = {line for _, line in symbols(BOARD / "linux.config")}
+    for name in (
+        *("USB_DWC2", "USB_CONFIGFS_MASS_STORAGE", "USB_CONFIGFS_ACM", "MMC_SDHCI_IPROC"),
+        *("BLK_DEV_NVME", "PCIE_BRCMSTB", "SATA_AHCI", "USB_STORAGE", "LEDS_GPIO", "UNIX"),
+        *("SERIAL_8250_BCM2835AUX", "SERIAL_AMBA_PL011", "FRAMEBUFFER_CONSOLE", "BCM2835_WDT"),
+    ):
+        assert f"CONFIG_{name}=y" in shipped
+    assert "# CONFIG_MODULES is not set" in shipped
+
+
+@pytest.mark.parametrize(
+    ("taken", "complaint"),
+    [
+        ("CONFIG_A=y\nCONFIG_N=8\n", ""),
+        ("CONFIG_A=y\nCONFIG_N=8\n# CONFIG_B is not set\n", ""),
+        ("CONFIG_A=y\nCONFIG_N=2\n", "asked for: CONFIG_N=8; found: CONFIG_N=2"),
+        ("CONFIG_N=8\n", "asked for: CONFIG_A=y; found: nothing"),
+        ("# CONFIG_A is not set\nCONFIG_N=8\n", "found: # CONFIG_A is not set"),
+        ("CONFIG_A=y\nCONFIG_B=y\nCONFIG_N=8\n", "found: CONFIG_B=y"),
+    ],
+)
+def test_a_symbol_that_the_kernel_does_not_take_ends_the_build(
+    tmp_path: Path, taken: str, complaint: str
+) -> None:
+    config, first, second = (tmp_path / name for name in (".config", "first", "second"))
+    config.write_text(taken)
+    first.write_text("# Why.\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_N=2\n")
+    second.write_text("CONFIG_N=8\n")
+    done = subprocess.run(
+        [BOARD / "check-kconfig.sh", config, first, second],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode != 0) == bool(complaint)
+    assert complaint in done.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_shell_scripts_pass_shellcheck(script: Path) -> None:
+    program = shutil.which("shellcheck")
+    assert program, "run: make setup"
+    done = subprocess.run([program, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert script.stat().st_mode & 0o111
+
+
+class TestMakeImage:
+    """image.sh, as far as it goes without a network."""
+
+    def run(self, tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [TREE / "image.sh"],
+            env={
+                "PATH": variables.pop("PATH", f"{tmp_path}/bin:/usr/bin:/bin"),
+                "HOME": str(tmp_path),
+                "GADGETD_CACHE": str(tmp_path / "cache"),
+                **variables,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    @pytest.fixture(autouse=True)
+    def programs(self, tmp_path: Path) -> None:
+        """Stand-ins for what Buildroot wants of the machine and this one may not have."""
+        (tmp_path / "bin").mkdir()
+        for name in ("rsync", "cpio", "unzip", "bc", "file", "g++", "gcc", "ld", "wget", "bzip2"):
+            if not shutil.which(name, path="/usr/bin:/bin"):
+                (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
+                (tmp_path / "bin" / name).chmod(0o755)
+
+    def test_without_a_network_it_says_so_in_one_sentence(self, tmp_path: Path) -> None:
+        done = self.run(tmp_path, BUILDROOT_GIT=f"file://{tmp_path}/nowhere")
+        assert done.returncode == 1
+        assert "could not be fetched: there is no network, or" in done.stderr
+        assert "make image BUILDROOT=DIR" in done.stderr
+        assert len(done.stderr.splitlines()) <= 3
+
+    def test_another_buildroot_under_the_same_name_is_refused(self, tmp_path: Path) -> None:
+        other = tmp_path / "other"
+        version = re.search(r"^version=(\S+)", (TREE / "image.sh").read_text(), re.MULTILINE)
+        assert version
+        git = ["git", "-C", str(other), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+        for command in (
+            ["git", "init", "-q", str(other)],
+            [*git, "commit", "-q", "--allow-empty", "-m", "x"],
+            [*git, "tag", version[1]],
+        ):
+            subprocess.run(command, check=True)
+        done = self.run(tmp_path, BUILDROOT_GIT=f"file://{other}")
+        assert done.returncode == 1
+        assert "has another Buildroot" in done.stderr
+
+    def test_a_directory_that_is_no_buildroot_is_refused(self, tmp_path: Path) -> None:
+        done = self.run(tmp_path, BUILDROOT=str(tmp_path))
+        assert done.returncode == 1
+        assert "is no Buildroot" in done.stderr
+
+    def test_it_names_the_debian_packages_that_are_missing(self, tmp_path: Path) -> None:
+        names = ("env", "bash", "dirname", "mkdir", "flock", "cat", "df", "awk", "grep", "git")
+        (tmp_path / "few").mkdir()
+        for name in names:
+            found = shutil.which(name)
+            if found:
+                (tmp_path / "few" / name).symlink_to(found)
+        done = self.run(tmp_path, PATH=str(tmp_path / "few"))
+        assert done.returncode == 1
+        assert re.search(r"apt-get install .*\brsync\b", done.stderr)
