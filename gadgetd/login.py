@@ -10,7 +10,9 @@ from pathlib import Path
 from gadgetd.loop import Loop, Timer
 
 TTY = "ttyGS0"
-GETTY = ("/sbin/getty", "-L", "115200", TTY, "vt100")
+GETTY = ("/sbin/getty", "-L", "-w", "115200", TTY, "vt100")
+"""It says nothing until Enter is pressed: a host echoes whatever comes before it has set its end
+up, and getty would take its own prompt for somebody's name."""
 _DEFAULT_SIGNALS = (signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores or handles these, and a shell would hand that on to what it runs."""
 PAUSE_S = 1.0
@@ -103,4 +105,4 @@ class Login:
             with suppress(OSError):  # It has ended meanwhile.
                 if any(fd.readlink() == self._tty for fd in (process / "fd").iterdir()):
                     users.add(int(process.name))
-        return users
+        return users - {os.getpid()}  # A daemon started by hand, from that very login.

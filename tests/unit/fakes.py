@@ -491,7 +491,7 @@ class Bench:
     def _wire(self) -> None:
         for name, udc in self.kernel.udcs.items():
             attached = self.plugged and udc.gadget is not None
-            there = "powered" if self.slow_host else "configured"
+            there = "default" if self.slow_host else "configured"
             self._write_state(name, there if attached else "not attached")
             self._write(name, "current_speed", self.speed if attached else "UNKNOWN")
             self._write(name, "function", udc.gadget.name if udc.gadget is not None else "")

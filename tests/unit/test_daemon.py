@@ -711,9 +711,29 @@ def test_the_second_flush_of_what_was_written_during_the_first_is_tried_again_to
     assert lives(daemon) == {"mmcblk0": "waiting for host"}
 
 
-def test_a_stop_in_which_a_flush_cannot_be_started_ends_and_is_not_safe(bench: Bench) -> None:
+def test_a_flush_that_cannot_be_started_after_an_eject_without_a_host_is_tried_again(
+    bench: Bench,
+) -> None:
+    bench.unplug()
+    daemon = boot(bench, "mmcblk0")
+    bench.loop.run_for(60)
+    bench.on_flush = no_room
+    daemon.eject(daemon.exports[0], force=False)
+    bench.on_flush = lambda _: None
+    bench.loop.run_for(RETRY_S + 0.5)
+    assert lives(daemon) == {"mmcblk0": "ejected"}
+
+
+@pytest.mark.parametrize("host", [True, False])
+def test_a_stop_in_which_a_flush_cannot_be_started_ends_and_is_not_safe(
+    bench: Bench, host: bool
+) -> None:
     daemon = boot(bench, "mmcblk0", "nvme0n1")
-    host_writes(bench, "mmcblk0")
+    if host:
+        host_writes(bench, "mmcblk0")
+    else:
+        bench.unplug()
+        bench.loop.run_for(60)
     bench.on_flush = no_room
     ended = Ended(bench)
     daemon.stop(ended)

@@ -149,6 +149,7 @@ def bridge(terminal: str, port: str) -> None:
     """Carry bytes both ways until the terminal is gone, with its cable."""
     ends = os.open(terminal, os.O_RDWR | os.O_NOCTTY), os.open(port, os.O_RDWR)
     tty.setraw(ends[0], termios.TCSAFLUSH)
+    print("open", flush=True)
     while True:
         for ready in select.select(ends, (), ())[0]:
             try:

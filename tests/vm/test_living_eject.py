@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from emulator import Drive, HostBlock, MachineOptions
-from tests.vm.board import CHUNK, WAIT_S, Board, until
+from tests.vm.board import CHUNK, CONFIG, WAIT_S, Board, until, yaml_file
 from tests.vm.conftest import Bench, Boot
 from tests.vm.living import (
     FILES,
@@ -238,3 +238,46 @@ def test_a_power_cut_before_the_data_is_written_never_follows_the_word(
     board.machine.kill()
     assert not images.have(*wanted), "the media are not slow enough for this test"
     assert not said_safe(board)
+
+
+# What follows an eject of all disks
+
+
+def test_a_board_that_is_to_give_ejected_disks_back_does_so_after_the_delay(
+    board: Board, blocks: list[HostBlock]
+) -> None:
+    board.write_file(CONFIG, "on_ejected: reinsert\nreinsert_after_s: 3\n")
+    board.check("gadgetd reload")
+    since = board.uart.line.position
+    host_does(board, *map(eject, blocks))
+    for number, block in enumerate(blocks):
+        board.expect_event(since, event="lun", lun=number, life="ejected")
+        board.expect_event(since, event="lun", lun=number, previous="ejected")
+        expect_host_size(board, block, SIZE)
+    lines = board.check("gadgetd log").splitlines()
+    (out,) = (seconds(text) for text in lines[-20:] if "SAFE TO UNPLUG" in text)
+    (back,) = (seconds(text) for text in lines[-20:] if "NOT safe to unplug any more" in text)
+    assert 1 < back - out < 10
+    board.check(f"rm {CONFIG}; gadgetd reload")
+
+
+def seconds(line: str) -> float:
+    """When a line of `gadgetd log` was said."""
+    return float(line[1:].partition("]")[0])
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"), [("poweroff", "guest-shutdown"), ("reboot", "guest-reset")]
+)
+def test_a_board_that_is_to_go_down_does_so_when_all_are_ejected_and_flushed(
+    boot: Boot, images: Images, action: str, reason: str
+) -> None:
+    options = images.options()
+    files = {**options.files, **yaml_file(f"on_ejected: {action}\n")}
+    board = boot(replace(options, files=files))
+    monitor = board.machine.monitor
+    wanted = both_written_and_ejected(board)
+    board.uart.line.expect(SAFE, WAIT_S)
+    event = monitor.wait_for_event("SHUTDOWN", lambda _: True, 0, WAIT_S)
+    assert event["data"]["reason"] == reason
+    assert images.have(*wanted)
