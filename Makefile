@@ -2,15 +2,16 @@
 # where it works and is done at once when there is nothing to do.
 cache := $(or $(GADGETD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gadgetd)
 python := '$(cache)/venv/bin/python'
-sources := $(wildcard gadgetd emulator tests buildroot-package)
+sources := $(wildcard gadgetd emulator tests bench buildroot-package)
 ARGS ?=
 
-.PHONY: help setup run screenshot test-image test test-unit test-vm lint lock clean
+.PHONY: help setup run screenshot test-image test test-unit test-vm bench-idle lint lock clean
 
 help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
 	@echo 'make test        linters, unit tests, tests on the emulated CM4'
 	@echo 'make lint        ruff and mypy;  make test-unit, make test-vm: one part, ARGS for pytest'
+	@echo 'make bench-idle  how often the idle daemon wakes up, in two minutes'
 	@echo 'make screenshot  HDMI picture and UART log of a boot, in docs/'
 	@echo 'make setup       install what is missing (Debian packages, a Python environment)'
 	@echo 'make lock        renew requirements-dev.txt from requirements-dev.in'
@@ -40,6 +41,9 @@ test-unit: setup
 
 test-vm: test-image
 	@$(python) -m pytest tests/vm $(ARGS)
+
+bench-idle: test-image
+	@$(python) -m bench.idle $(ARGS)
 
 lint: setup
 	@start=$$(date +%s) && \

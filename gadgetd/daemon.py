@@ -234,8 +234,7 @@ class Daemon:
         if self._awaited and not self._exporter.udc:
             return
         self._verdicts = self._exporter.take(self._verdicts)
-        may_disconnect = self._may_disconnect()
-        self._waits = self._exporter.apply(self._config, may_disconnect=may_disconnect)
+        self._waits = self._exporter.apply(self._config, may_disconnect=self._may_disconnect())
         if self._waits is Waits.LOCK:
             self._alarms.set("retry", RETRY_S, self.reconcile)
 
@@ -307,6 +306,7 @@ class Daemon:
 
     def _on_flushed(self, export: Export, fd: int) -> None:
         self._loop.unwatch(fd)
+        self._on_kernel_log()
         self._exporter.end_flush(export)
         if not self._host.ready:
             export.signal(Signal.HOST_GONE)

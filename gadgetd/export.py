@@ -161,7 +161,8 @@ class Export:
         self.observe(counters, now)
         if error:
             self.stale = False
-            self.io_errors += 1
+            # The kernel's log, read before, has counted it, unless it was told to keep silent.
+            self.io_errors = max(1, self.io_errors)
             self.signal(Signal.FLUSH_FAILED)
         elif not self.stale:
             self.signal(Signal.FLUSH_DONE)

@@ -632,6 +632,18 @@ def test_io_errors_in_the_kernels_log_are_told_by_disk(bench: Bench) -> None:
     assert "nvme0n1: 1 I/O error" in advice(daemon)
 
 
+def test_a_write_error_that_the_kernels_log_and_the_flush_both_tell_is_counted_once(
+    bench: Bench,
+) -> None:
+    daemon = boot(bench, "nvme0n1")
+    host_writes(bench, "nvme0n1")
+    bench.flush_result = errno.EIO
+    bench.log.say("critical medium error, dev nvme0n1, sector 8 op 0x1:(WRITE) flags 0x0")
+    bench.loop.run_for(QUIET_S + TIMES * TICK_S)
+    assert lives(daemon) == {"nvme0n1": "write error"}
+    assert "nvme0n1: 1 I/O error;" in advice(daemon) + ";"
+
+
 def test_io_errors_of_disks_that_are_not_ours_are_none_of_ours(bench: Bench) -> None:
     daemon = boot(bench, "nvme0n1")
     bench.log.say("I/O error, dev sdz, sector 8 op 0x1:(WRITE) flags 0x0")

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.emulated
 KILLER = "/usr/lib/killer.py"
 LOG = "/tmp/kills"
 AT_BOOT, IN_TRAFFIC = 20, 30
+MOST_S = 2.0
+"""The daemon starts in half of it, so as many kills hit its start as its life."""
 SEED = random.randrange(1 << 32)
 SIZES = [64 * MIB, 48 * MIB]
 
@@ -32,9 +34,9 @@ def delays(count: int, most_s: float) -> str:
 @pytest.fixture(scope="module")
 def board(bench: Bench) -> Iterator[Board]:
     """A board whose daemon is killed again and again from the first process of its boot on."""
-    print(f"seed {SEED}: {delays(AT_BOOT, 1.5)}")
+    print(f"seed {SEED}: {delays(AT_BOOT, MOST_S)}")
     sd, nvme = SIZES
-    hook = f"mount -t tmpfs tmpfs /tmp\npython3 -S -I {KILLER} {LOG} {delays(AT_BOOT, 1.5)} &\n"
+    hook = f"mount -t tmpfs tmpfs /tmp\npython3 -S -I {KILLER} {LOG} {delays(AT_BOOT, MOST_S)} &\n"
     options = MachineOptions(
         sd=Drive(sd),
         nvme=(Drive(nvme),),
@@ -96,13 +98,13 @@ def test_a_daemon_killed_at_twenty_instants_of_the_boot_exports_the_disks_in_the
 
 
 def test_a_host_that_writes_notices_nothing_of_thirty_kills(board: Board) -> None:
-    print(f"seed {SEED}: {delays(IN_TRAFFIC, 3.0)}")
+    print(f"seed {SEED}: {delays(IN_TRAFFIC, MOST_S)}")
     sd, nvme = board.host.wait_for_blocks(2, WAIT_S)
     begin = mark(board)
     board.host.check(f"rm -f {LOG}")
     with traffic(board, sd) as on_sd, traffic(board, nvme) as on_nvme:
         board.host.check(
-            f"python3 -S -I {KILLER} {LOG} {delays(IN_TRAFFIC, 3.0)} >/dev/null 2>&1 &"
+            f"python3 -S -I {KILLER} {LOG} {delays(IN_TRAFFIC, MOST_S)} >/dev/null 2>&1 &"
         )
         expect_kills(board, IN_TRAFFIC)
     expect_all_as_before(board)

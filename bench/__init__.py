@@ -1,0 +1,1 @@
+"""Measurements: each prints figures, and fails if one is over its limit."""

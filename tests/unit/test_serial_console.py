@@ -1,0 +1,47 @@
+"""The serial console over the cable is announced, as long as it is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from gadgetd.client import from_json
+from gadgetd.events import events
+from gadgetd.login import Login
+from gadgetd.render import render
+from gadgetd.status import to_json
+from tests.unit.fakes import FakeLoop
+from tests.unit.statuses import nvme, status
+
+
+def test_it_is_told_when_it_comes_and_when_it_goes() -> None:
+    without = status(nvme(0))
+    having = replace(without, serial_console="ttyGS0")
+    (came,) = events(without, having)
+    assert came.fields == {"event": "serial_console", "name": "ttyGS0"}
+    assert "root, no password, after Enter" in came.text
+    (went,) = events(having, without)
+    assert went.fields == {"event": "serial_console", "name": None}
+    assert events(having, having) == []
+
+
+def test_it_stands_on_the_screen_and_in_the_status() -> None:
+    having = replace(status(nvme(0)), serial_console="ttyGS0")
+    words = " ".join(" ".join(render(having, 80, 25)).split())
+    assert "Serial console on the USB cable: root, no password, after Enter (ttyGS0 here" in words
+    assert "Serial console" not in " ".join(render(status(nvme(0)), 80, 25))
+    assert from_json(to_json(having)) == having
+
+
+def test_a_login_has_a_terminal_only_while_it_is_wanted_and_the_gadget_has_one(
+    tmp_path: Path,
+) -> None:
+    tty = tmp_path / "ttyGS0"
+    login = Login(FakeLoop(), (str(tmp_path / "no-getty"),), tmp_path, tty)
+    assert login.tty == ""
+    login.keep(wanted=True)
+    assert login.tty == ""
+    tty.touch()
+    assert login.tty == "ttyGS0"
+    login.keep(wanted=False)
+    assert login.tty == ""
