@@ -12,6 +12,7 @@ from tests.vm.living import (
     MIB,
     Chunks,
     assert_host_undisturbed,
+    expect_host_at_rest,
     expect_host_size,
     expect_life,
     host_does,
@@ -80,8 +81,10 @@ def test_without_slots_a_disk_waits_until_the_host_is_idle_and_the_consoles_say_
     assert kernel_said(board, begin).count("USB disconnect") == 1
 
     # And at once, if the host does nothing, not even look what is on the disks.
-    board.expect_event(since, event="lun", lun=1, life="idle", previous="reading")
+    board.expect_event(since, event="disk", name="sdb")
     expect_life(board, 0, "idle", "flushed")
+    expect_life(board, 1, "idle", "flushed")
+    expect_host_at_rest(board)
     since = board.uart.line.position
     board.machine.plug_nvme("ARRIVED2", Drive(NVME_SIZE))
     assert board.expect_event(since, event="disk", name="nvme1n1")["lun"] == 2
