@@ -259,6 +259,9 @@ class TestPrune:
         for name in ("etc/init.d/S01seedrng", "etc/init.d/rcS", "etc/udev/rules.d/1.rules"):
             (top / name).parent.mkdir(parents=True, exist_ok=True)
             (top / name).write_text(name)
+        for name in ("ensurepip/_bundled/pip-1-py3-none-any.whl", "site-packages/yaml/table.txt"):
+            (library / name).parent.mkdir(parents=True, exist_ok=True)
+            (library / name).write_text(name)
         return top
 
     def run(self, prune: Any, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,6 +278,8 @@ class TestPrune:
         assert (library / "site-packages/pyudev/core.py").exists()
         assert not (library / "tkinter").exists()
         assert not (library / "unittest").exists()
+        assert not (library / "ensurepip").exists()
+        assert (library / "site-packages/yaml/table.txt").exists()
         assert not (library / "site-packages/pyudev/glib.py").exists()
         assert (target / "etc/init.d/rcS").exists()
         assert not (target / "etc/init.d/S01seedrng").exists()

@@ -95,7 +95,22 @@ def python_modules(target: Path) -> set[Path]:
         except LookupError as error:
             raise SystemExit(f"prune: {library}: {error}") from error
         found |= {path for name, path in modules.items() if name not in wanted}
+        found |= data_files(library)
     return found
+
+
+def data_files(library: Path) -> set[Path]:
+    """The standard library's data, pip's wheel above all. None of the modules here reads any.
+
+    What packages have of their own stays: its owner knows what it is for.
+    """
+    return {
+        path
+        for path in library.rglob("*")
+        if path.suffix not in (".so", ".py", ".pyc")
+        and path.is_file()
+        and not path.is_relative_to(library / "site-packages")
+    }
 
 
 def unneeded_libraries(target: Path) -> set[Path]:
