@@ -4,6 +4,8 @@ cache := $(or $(GADGETD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gadgetd)
 python := '$(cache)/venv/bin/python'
 sources := $(wildcard gadgetd emulator tests bench buildroot-package)
 ARGS ?=
+# Temporary files too stay in the cache; setup.sh makes it.
+export TMPDIR := $(cache)/tmp
 
 .PHONY: help setup run screenshot test-image test test-unit test-vm bench-idle lint lock clean
 

@@ -85,7 +85,7 @@ install_python_packages() {
 
 command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
     fail "this is not Debian: there is no apt-get" "use Debian 12 or 13, a container of it will do"
-mkdir -p "$cache/log"
+mkdir -p "$cache/log" "$cache/tmp"
 exec 9>"$cache/setup.lock"
 flock -n 9 || { say "another setup is running: waiting for it"; flock 9; }
 install_debian_packages

@@ -125,7 +125,7 @@ def _run(config: Path) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     from gadgetd import client
-    from gadgetd.console import to_text
+    from gadgetd.render import to_text
 
     if options.json:
         _print_json(client.fetch_status())

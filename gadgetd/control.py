@@ -36,15 +36,18 @@ class Server:
         self._handler = handler
         self._path = path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        # It gets its name once it listens: whoever finds it can speak to it.
+        nameless = path.with_name(f"{path.name}.new")
+        nameless.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         # The mode is there from the first moment, not a chmod later.
         mask = os.umask(0o177)
         try:
-            self._socket.bind(str(path))
+            self._socket.bind(str(nameless))
         finally:
             os.umask(mask)
         self._socket.listen()
+        nameless.rename(path)
         loop.watch(self._socket.fileno(), self._accept)
 
     def close(self) -> None:

@@ -181,11 +181,11 @@ class Daemon:
             self.reconcile()
 
     def _on_kernel_log(self) -> None:
-        exports = {export.name: export for export in self.exports if export.hold}
-        for name in self._log.io_errors():
-            if name in exports:
-                exports[name].io_errors += 1
-        self._show()
+        names = list(self._log.io_errors())
+        for export in self.exports:
+            export.io_errors += names.count(export.name) if export.hold else 0
+        if names:
+            self._show()
 
     def reconcile(self) -> None:
         """Look at everything anew, and bring the gadget to what it ought to be."""

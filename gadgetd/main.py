@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def run(config: Path) -> None:
     # Listening begins here, before anything is looked at or imported that takes time.
     scan = BlockScan()
     from gadgetd.commands import Commands
-    from gadgetd.control import Server
+    from gadgetd.control import SOCKET, Server
     from gadgetd.daemon import Daemon
     from gadgetd.exporter import Exporter
     from gadgetd.kmsg import KernelLog
@@ -43,10 +44,17 @@ def run(config: Path) -> None:
         loop,
         {signal.SIGTERM: ended, signal.SIGINT: ended, signal.SIGHUP: daemon.reload},
     )
+    # Before the start: a command that comes meanwhile waits, instead of hearing that none runs.
+    try:
+        server = Server(loop, Commands(daemon, panel).handle)
+    except OSError as error:
+        # The disks matter more than the commands.
+        server = None
+        print(f"gadgetd: no commands: {SOCKET.parent}: {error.strerror}", file=sys.stderr)
     daemon.start()
-    server = Server(loop, Commands(daemon, panel).handle)
     loop.run()
-    server.close()
+    if server is not None:
+        server.close()
     panel.close()
     os.close(lock)
 

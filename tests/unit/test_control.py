@@ -95,7 +95,7 @@ def test_only_root_can_open_the_socket_from_its_first_moment(
     class Watched(socket.socket):
         def bind(self, address: Any) -> None:
             bind(self, address)
-            modes.append(stat.S_IMODE(path.stat().st_mode))
+            modes.append(stat.S_IMODE(Path(address).stat().st_mode))
 
     monkeypatch.setattr(socket, "socket", Watched)
     before = os.umask(0)

@@ -62,7 +62,7 @@ END = """
 """
 
 
-def run(tmp_path: Path, scenario: str) -> list[object]:
+def run(tmp_path: Path, scenario: str, complaint: str = "") -> list[object]:
     code = textwrap.dedent(COMMON) + textwrap.dedent(scenario) + textwrap.dedent(END)
     result = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
@@ -72,7 +72,7 @@ def run(tmp_path: Path, scenario: str) -> list[object]:
         cwd=REPOSITORY,
         check=False,
     )
-    assert result.stderr == ""
+    assert result.stderr == complaint
     assert result.returncode == 0
     told: list[object] = json.loads(result.stdout)
     return told
@@ -147,3 +147,40 @@ def test_a_second_daemon_does_not_get_in_the_way(tmp_path: Path) -> None:
             told.append(status()["phase"])
         """,
     ) == ["gadgetd is running already", "exported"]
+
+
+def test_a_command_that_comes_during_the_start_is_answered_after_it(tmp_path: Path) -> None:
+    assert run(
+        tmp_path,
+        """
+        bench.add("mmcblk0")
+        reload = Daemon.reload
+        def slowly(daemon):
+            time.sleep(0.3)
+            reload(daemon)
+        Daemon.reload = slowly
+        def scenario():
+            told.append(status()["message"])
+        """,
+    ) == ["1 disk exported"]
+
+
+def test_without_a_socket_the_disks_are_exported_all_the_same(tmp_path: Path) -> None:
+    complaint = "gadgetd: no commands: /run/gadgetd: No space left on device\n"
+    assert (
+        run(
+            tmp_path,
+            """
+            bench.add("mmcblk0")
+            def full(*_):
+                raise OSError(28, "No space left on device")
+            patch.setattr(control, "Server", full)
+            socket.parent.mkdir()
+            socket.touch()
+            def scenario():
+                wait_for(lambda: bench.files() == {0: "mmcblk0"})
+            """,
+            complaint,
+        )
+        == []
+    )
