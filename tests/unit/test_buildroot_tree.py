@@ -69,6 +69,15 @@ def test_the_package_is_built_from_all_that_the_wheel_needs() -> None:
         assert (CHECKOUT / name).exists()
 
 
+def test_whatever_is_installed_is_removed_before_it_is_installed_again() -> None:
+    makefile = (TREE / "package/gadgetd/gadgetd.mk").read_text()
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    removed = makefile.partition("rm -rf")[2].partition("endef")[0].split()
+    for script in project["scripts"]:
+        assert f"$(TARGET_DIR)/usr/bin/{script}" in removed
+    assert "$(TARGET_DIR)/usr/lib/python*/site-packages/gadgetd" in removed
+
+
 def test_the_firmware_can_read_config_txt() -> None:
     for name in ("config.txt", "rpiboot.txt"):
         for line in (BOARD / name).read_text().splitlines():

@@ -19,9 +19,12 @@ GADGETD_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = \
 	--include /pyproject.toml --include /README.md --include /LICENSE \
 	--exclude '*'
 
-# A module that is gone from the source must not stay in the image.
+# A module that is gone from the source must not stay in the image. The script
+# too: Buildroot's installer refuses to replace one that it has no record of,
+# and records are pruned.
 define GADGETD_REMOVE_INSTALLED
-	rm -rf $(TARGET_DIR)/usr/lib/python*/site-packages/gadgetd \
+	rm -rf $(TARGET_DIR)/usr/bin/gadgetd \
+		$(TARGET_DIR)/usr/lib/python*/site-packages/gadgetd \
 		$(TARGET_DIR)/usr/lib/python*/site-packages/gadgetd-*
 endef
 GADGETD_PRE_INSTALL_TARGET_HOOKS += GADGETD_REMOVE_INSTALLED
