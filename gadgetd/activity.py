@@ -28,6 +28,10 @@ class Activity:
         """Begin to count anew."""
         self._seen = self._count()
 
+    def forget(self) -> None:
+        """Look for the threads anew, since a function may have been added."""
+        self._threads = []
+
     def busy(self, luns: int) -> bool:
         """Tell whether the host has read or written since the last look, given how many LUNs."""
         return self._count() - self._seen > POLLING * luns

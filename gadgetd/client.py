@@ -137,8 +137,10 @@ def wait_for_eject(disk: str) -> DiskStatus:
                 f"{row.disk.name} left the board before all data was on it",
                 hint="do not trust what was written to it",
             )
-        if row.life is not Life.EJECTING:
+        if row.life is Life.EJECTED:
             return row
+        if row.life is not Life.EJECTING:
+            raise GadgetdError(f"{row.disk.name} is with the host again", hint="eject it again")
         time.sleep(POLL_S)
 
 

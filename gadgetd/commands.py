@@ -54,6 +54,8 @@ class Commands:
 
     def _insert(self, request: Request, reply: Reply) -> None:
         export = self._find(request)
+        if self._daemon.stopping:
+            raise ControlError("it is stopping", hint="wait a moment, then: gadgetd start")
         if not export.ejected or export.life is Life.EJECTING:
             hint = "wait for the flush" if export.life is Life.EJECTING else ""
             raise ControlError(f"{export.name} cannot be inserted: it is {export.life}", hint=hint)

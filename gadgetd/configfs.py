@@ -250,7 +250,11 @@ class ConfigFs:
                 continue
             if lun_path.name != "lun.0":  # which came with the function
                 self._make(undo, lun_path)
-            self._write_rows(lun_path, LUN_ROWS, lun)
+            try:
+                self._write_rows(lun_path, LUN_ROWS, lun)
+            except GadgetError as error:
+                error.lun = lun.number if error.step.endswith("/file") else -1
+                raise
             self._check_read_only(lun_path, lun)
 
     def _check_read_only(self, path: Path, lun: Lun) -> None:

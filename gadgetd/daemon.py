@@ -15,12 +15,13 @@ from pathlib import Path
 from gadgetd import plan
 from gadgetd.activity import Activity
 from gadgetd.advice import PATIENCE_S, about_link
+from gadgetd.afterwards import Afterwards
 from gadgetd.awaiting import Awaiting
 from gadgetd.blockscan import BlockScan, Pending
-from gadgetd.config import Config, OnEjected, load
+from gadgetd.config import Config, load
 from gadgetd.disk import Verdict
 from gadgetd.errors import ConfigError, GadgetdError
-from gadgetd.export import Export, Waits
+from gadgetd.export import Export, Waits, all_ejected
 from gadgetd.exporter import Exporter
 from gadgetd.host import Host
 from gadgetd.kmsg import KernelLog
@@ -28,7 +29,7 @@ from gadgetd.life import Signal
 from gadgetd.login import Login
 from gadgetd.loop import URGENT, Alarms, Loop
 from gadgetd.panel import Panel
-from gadgetd.report import Facts, about_disks, phase_of, problem_of, rows, waiting
+from gadgetd.report import Facts, about_change, about_disks, phase_of, problem_of, rows
 from gadgetd.status import Board, Life, Phase, Problem, Status
 from gadgetd.writeback import limit
 
@@ -37,11 +38,12 @@ TICK_S = 0.5
 RETRY_S = 5.0
 """How long after a step that the kernel refused it is tried again."""
 
+REFUSED_S = 60.0
+"""After which it is tried again if there is no host: none takes so long to set a gadget up."""
+
+_REFUSED = "refused"
 _RECONNECTED = "reconnected"
 """The alarm that runs while a host may set the gadget up again for a reason of our own."""
-
-_POWER = {OnEjected.POWEROFF: signal.SIGUSR2, OnEjected.REBOOT: signal.SIGTERM}
-"""What BusyBox init understands (source: BusyBox's init/init.c and init/halt.c)."""
 
 
 class Daemon:
@@ -73,15 +75,15 @@ class Daemon:
         self._log = log
         self._proc = proc
         self._activity = Activity(proc)
-        self._power = power
         self._host = Host(
             loop,
-            exporter.controllers,
+            exporter.gadget.controllers,
             arrived=self._on_host_arrived,
             left=self._on_host_left,
             changed=self._on_host_changed,
         )
         self._alarms = Alarms(loop)
+        self._afterwards = Afterwards(self._alarms, self.insert, self.stop, power)
         self._config: Config | None = None
         self._config_problem: Problem | None = None
         self._problem: Problem | None = None
@@ -105,7 +107,7 @@ class Daemon:
         self._loop.watch(self._scan.fileno(), self._on_uevent)
         if self._log.fileno() >= 0:
             self._loop.watch(self._log.fileno(), self._on_kernel_log)
-        self._exporter.before_removal = self._login.end
+        self._exporter.gadget.before_removal = self._login.end
         try:
             # A disk that is unmounted on the board can be exported from then on.
             mounts = os.open(self._proc / "self" / "mountinfo", os.O_RDONLY | os.O_CLOEXEC)
@@ -121,7 +123,7 @@ class Daemon:
             return  # It joins the one that is under way.
         self._stopped, self._disconnected, self._waits = True, True, Waits.NOTHING
         try:
-            self._exporter.disconnect()
+            self._exporter.gadget.disconnect()
         except GadgetdError as error:
             # The host can go on writing, so whatever is flushed now proves nothing.
             self._disconnected = False
@@ -139,7 +141,7 @@ class Daemon:
         if not self._after_stop or any(export.flush for export in self.exports):
             return
         if self._stopped_safely is None:  # Else this is a second stop, of nothing.
-            self._stopped_safely = self._disconnected and all(e.written for e in self.exports)
+            self._stopped_safely = self._disconnected and self._exporter.written
         try:
             self._exporter.close()
         except GadgetdError as error:
@@ -158,6 +160,7 @@ class Daemon:
     def resume(self) -> None:
         """Export again after `stop`, with the configuration as it is in the file now."""
         self._stopped, self._stopped_safely, self._config = False, None, None
+        self._show()  # The word is taken back before the disks are with the host.
         self.reload()
 
     def reload(self) -> None:
@@ -167,6 +170,7 @@ class Daemon:
             self._config_problem = None
         except ConfigError as error:
             self._config_problem = problem_of(error)
+        self._exporter.forgive()
         if self._config is not None:
             self._limits_refused = tuple(
                 Problem(text, "a slow disk may stall the host; see docs/slow-media.md")
@@ -199,10 +203,13 @@ class Daemon:
                 self._alarms.set("retry", RETRY_S, self.reconcile)
             if was_bound or self._exporter.udc:
                 self._unbound_since = self._loop.clock()
+            if self._exporter.refuses and _REFUSED not in self._alarms:
+                self._alarms.set(_REFUSED, REFUSED_S, self._forgive)
             self._host.follow(self._exporter.udc)
             if self._exporter.reconnected:
                 self._alarms.set(_RECONNECTED, PATIENCE_S, lambda: None)
                 self._host.expect_anew()
+                self._activity.forget()
             acm = self._config is not None and self._config.usb.acm
             self._login.keep(wanted=acm and bool(self._exporter.udc))
             if self._host.ready:
@@ -218,7 +225,7 @@ class Daemon:
             self._prepared = True
         if self._config is None:
             # What an earlier run exported may be the very disk that this file was to exclude.
-            self._exporter.close()
+            self._exporter.withdraw()
             reason = "not exported: the configuration is wrong"
             found = self._scan.disks()
             self._verdicts = tuple(Verdict(f.disk, False, f.refusal or reason) for f in found)
@@ -235,8 +242,13 @@ class Daemon:
             return
         self._verdicts = self._exporter.take(self._verdicts)
         self._waits = self._exporter.apply(self._config, may_disconnect=self._may_disconnect())
-        if self._waits is Waits.LOCK:
+        if self._waits is Waits.LOCK or self._exporter.turned_down:
             self._alarms.set("retry", RETRY_S, self.reconcile)
+
+    def _forgive(self) -> None:
+        if not self._host.ready:
+            self._exporter.forgive()
+        self.reconcile()
 
     def _may_disconnect(self) -> bool:
         if not self._host.follows(self._exporter.udc):
@@ -279,7 +291,8 @@ class Daemon:
             self._exporter.look()
         except GadgetdError as error:
             self._problem = problem_of(error)
-            self._alarms.set("retry", RETRY_S, self.reconcile)
+            if "retry" not in self._alarms:  # Else the ticks would put it off for ever.
+                self._alarms.set("retry", RETRY_S, self.reconcile)
         self._flush_due()
         if self._waits is Waits.IDLE and self._may_disconnect():
             self.reconcile()
@@ -310,8 +323,8 @@ class Daemon:
         self._exporter.end_flush(export)
         if not self._host.ready:
             export.signal(Signal.HOST_GONE)
-        if export.life is Life.EJECTED:
-            self._after_eject(export)
+        if export.life is Life.EJECTED and self._config is not None and not self._stopped:
+            self._afterwards.flushed(export, self._config, all_ejected=self._all_ejected())
         self._flush_due()
         if export.leaving:
             self.reconcile()
@@ -329,24 +342,11 @@ class Daemon:
         self._exporter.insert(export)
         if self._host.ready:
             export.signal(Signal.HOST_READY)
+        self._show()  # The word is taken back before the disk is with the host.
         self.reconcile()
 
-    def _after_eject(self, export: Export) -> None:
-        if self._config is None or self._stopped or not export.ejected_by_host:
-            return
-        if self._config.on_ejected_of(export.verdict.disk) is OnEjected.REINSERT:
-            again = partial(self._reinsert, export)
-            self._alarms.set(f"reinsert {export.number}", self._config.reinsert_after_s, again)
-        elif self._config.on_ejected in _POWER and self._all_ejected():
-            self.stop(partial(self._power, _POWER[self._config.on_ejected]))
-
-    def _reinsert(self, export: Export) -> None:
-        if export.life is Life.EJECTED:
-            self.insert(export)
-
     def _all_ejected(self) -> bool:
-        safe = all(e.life in (Life.EJECTED, Life.GONE) and not e.lost for e in self.exports)
-        return safe and any(export.life is Life.EJECTED for export in self.exports)
+        return self._exporter.written and all_ejected(self.exports)
 
     # What is shown
 
@@ -365,7 +365,7 @@ class Daemon:
             disks=sum(export.hold is not None for export in self.exports),
             bound=bool(self._exporter.udc),
             wants_gadget=self._exporter.wants_gadget,
-            note=self._exporter.note,
+            note=self._exporter.gadget.note,
             without_controller_s=self._loop.clock() - self._unbound_since,
             stopped=self._stopped,
             stopping=self.stopping,
@@ -382,7 +382,7 @@ class Daemon:
             board=self._board,
             problem=problem,
             advice=tuple(self._advice(exported=exported)),
-            controller=self._host.controller(self._exporter.note),
+            controller=self._host.controller(self._exporter.gadget.note),
             disks=rows(self.exports, self._verdicts, self._exporter.visible if exported else None),
             safe_to_unplug=bool(self._stopped_safely) if self._stopped else self._all_ejected(),
             serial_console=self._login.tty,
@@ -395,6 +395,6 @@ class Daemon:
             yield from about_link(self._host.link(touched=touched))
         if self._config_problem and self._config:
             yield self._config_problem
-        yield from waiting(self._waits, self._exporter.locked)
-        yield from about_disks(self.exports)
+        yield from about_change(self._waits, self._exporter.locked, self._exporter.refused.error)
+        yield from about_disks(self.exports, self._exporter.unproved)
         yield from (*self._limits_refused, *self._panel.advice)

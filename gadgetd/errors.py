@@ -48,13 +48,17 @@ class GadgetError(GadgetdError):
     """The kernel refused a step of building, binding or taking down the gadget.
 
     `step` names the step in words, as in "write functions/mass_storage.0/lun.0/file". `errno` is
-    the kernel's answer, 0 where it gave none.
+    the kernel's answer, 0 where it gave none. `lun` is the LUN whose disk it could not open, -1
+    if that is not what failed.
     """
 
-    def __init__(self, message: str, *, step: str = "", errno: int = 0, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, step: str = "", errno: int = 0, hint: str = "", lun: int = -1
+    ) -> None:
         super().__init__(message, hint=hint)
         self.step = step
         self.errno = errno
+        self.lun = lun
 
 
 class DiskBusyError(GadgetdError):

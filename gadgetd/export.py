@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -53,11 +54,14 @@ class Export:
     """The host may have written since the fsync began that is under way: it takes another."""
     inserted: bool = False
     """The gadget's LUN was given the disk; if it is empty then, the host has ejected it."""
+    was_shown: bool = False
+    """It has been in its LUN, so a host may have written to it."""
     ejected: bool = False
     """It was taken out of its LUN, by the host or by a command, and not inserted since."""
     ejected_by_host: bool = False
     lost: bool = False
-    """It left the board before all that the host had written was on it."""
+    """It left the board, or could not be flushed, before all that the host had written was on it;
+    the host may not know."""
     leaving: bool = False
     """It is there and no longer to be exported; it is let go once it is flushed."""
     io_errors: int = 0
@@ -99,6 +103,8 @@ class Export:
             self.outdate_flush()
         elif signal in (Signal.INSERT, Signal.LEFT):
             self.ejected = False
+        if signal is Signal.INSERT:
+            self.lost = False  # A person, or the configuration, has begun anew.
         return self.life is not before
 
     def observe(self, counters: Counters | None, now: float) -> None:
@@ -150,7 +156,7 @@ class Export:
 
         The host may have written since it began.
         """
-        self.stale = self.flush is not None
+        self.stale |= self.flush is not None
 
     def end_flush(self, counters: Counters | None, now: float) -> int:
         """Collect the result of the fsync, an errno or 0, and signal it."""
@@ -191,3 +197,9 @@ class Export:
 
 
 _CALM = frozenset((Life.WAITING, Life.IDLE, Life.FLUSHED, Life.EJECTED, Life.GONE, Life.FAILED))
+
+
+def all_ejected(exports: Sequence[Export]) -> bool:
+    """Tell whether no disk is with the host any more and at least one was ejected, not pulled."""
+    lives = {export.life for export in exports}
+    return Life.EJECTED in lives and lives <= {Life.EJECTED, Life.GONE}

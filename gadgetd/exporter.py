@@ -22,11 +22,11 @@ from gadgetd.export import Export, Waits
 from gadgetd.hold import Hold, hold
 from gadgetd.life import Signal
 from gadgetd.loop import Clock
-from gadgetd.numbers import FILE, Numbers, load, save
+from gadgetd.numbers import FILE, load, record, save
+from gadgetd.refused import RefusedChange, Unusable, identify
+from gadgetd.standing import NAME, Standing, seen_as
 from gadgetd.status import Board, Life
 from gadgetd.traffic import read_counters
-
-NAME = "gadgetd"
 
 
 class Exporter:
@@ -46,56 +46,68 @@ class Exporter:
         self._board = board
         self._revision = revision
         self._clock = clock
-        self._configfs = configfs or ConfigFs()
         self._sys = sys
         self._numbers_file = numbers
         self._hold = hold
+        self.gadget = Standing(configfs or ConfigFs(), sys)
         self._remembered = load(numbers)
         self._numbers: Mapping[str, int] = self._remembered.luns
+        self.unproved = set(self._remembered.in_doubt)
+        """LUNs of an earlier run that we have not had: what the host wrote there may be lost."""
         self._adopting = False
-        self._ejected_before: frozenset[int] = frozenset()
+        self._ejected_before: set[int] = set()
         self._slots: int | None = None
+        self._unusable = Unusable()
+        self.refused = RefusedChange()
+        self.turned_down = False
+        """The last `take` could not hold a disk that is to be exported."""
         self.exports: dict[int, Export] = {}
         """By LUN number. A disk that left stays here, so that its LUN waits for it."""
         self.visible: frozenset[int] = frozenset()
         """The LUNs that the host can see, empty ones included."""
-        self.udc = ""
-        """The controller the gadget is bound to; empty if it is not."""
-        self.note = ""
-        """Why this controller, or why none, in words."""
         self.wants_gadget = False
         """The last `apply` found something to export: a disk, an empty slot, a serial console."""
         self.locked: tuple[str, ...] = ()
         """The disks whose LUN is to change and cannot, for the host has locked the medium."""
         self.reconnected = False
         """The host was disconnected for a moment by the last `apply`."""
-        self._standing_as: OwnGadget | None = None
-        self.before_removal: Callable[[], None] = lambda: None
-        """Called when a gadget is off the bus and about to be removed."""
+
+    @property
+    def udc(self) -> str:
+        """The controller the gadget is bound to; empty if it is not."""
+        return self.gadget.udc
+
+    @property
+    def written(self) -> bool:
+        """All that the host wrote is on the disks, those of an earlier run included."""
+        return not self.unproved and all(export.written for export in self.exports.values())
 
     def prepare(self) -> None:
-        """Mount configfs, and take down a leftover gadget that serves nobody."""
-        self._configfs.mount()
-        for name in self._configfs.leftovers(NAME):
-            bound = self._configfs.bound_udc(name)
-            standing = self._configfs.read_back(name)
-            if name == NAME and bound and standing is not None:
-                self.udc, self.note = bound, "taken over from an earlier run"
-                self._adopting = True
-                self._standing_as = _seen_as(standing)
-                empty = frozenset(lun.number for lun in standing.luns if not lun.file)
-                self._ejected_before = empty & self._remembered.shown
-            else:
-                self._configfs.unbind(name)
-                self.before_removal()
-                self._configfs.teardown(name)
+        """Take over the gadget that an earlier run left, if it still serves a host."""
+        standing = self.gadget.take_over()
+        if standing is not None:
+            self._adopting = True
+            empty = {lun.number for lun in standing.luns if not lun.file}
+            self._ejected_before = empty & self._remembered.shown
+
+    @property
+    def refuses(self) -> bool:
+        """A change, or a disk, is not tried again until `forgive`."""
+        return self.refused.error is not None or bool(self._unusable)
+
+    def forgive(self) -> None:
+        """Try again what was refused, though it may be again."""
+        self.refused.clear()
+        self._unusable.clear()
 
     def take(self, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
         """Hold every disk that is to be exported, and let go of those that are not any more.
 
         Returns the verdicts anew: a disk that cannot be held is not exported, and says why.
         """
+        verdicts = self._unusable.judge(verdicts)
         self._part_from(verdicts)
+        self.turned_down = False
         held = {export.name: export for export in self.exports.values() if export.hold}
         taken: dict[str, Hold] = {}
         judged = []
@@ -105,6 +117,7 @@ class Exporter:
                 try:
                     taken[name] = self._hold(verdict.disk)
                 except GadgetdError as error:
+                    self.turned_down = True
                     judged.append(replace(verdict, exported=False, reason=error.message))
                     continue
             judged.append(verdict)
@@ -118,7 +131,7 @@ class Exporter:
             else:
                 self._admit(verdict, taken[verdict.disk.name], known)
         self._remember()
-        self._adopting, self._ejected_before = False, frozenset()
+        self._adopting = False
         return tuple(judged)
 
     def apply(self, config: Config, *, may_disconnect: bool) -> Waits:
@@ -127,10 +140,10 @@ class Exporter:
         `may_disconnect` allows steps that disconnect all disks for a moment.
         """
         self.locked, self.reconnected = (), False
-        self._look_at_controller()
-        standing = self._configfs.read_back(NAME)
+        self.gadget.look_at_controller()
+        standing = self.gadget.read_back()
         # What the host has ejected up to here must not be put back by what follows.
-        empty = {lun.number for lun in standing.luns if not lun.file} if standing else _NONE
+        empty = {lun.number for lun in standing.luns if not lun.file} if standing else frozenset()
         for export in self.exports.values():
             if export.inserted and export.number in empty:
                 self._mark_ejected(export, by_host=True)
@@ -141,25 +154,27 @@ class Exporter:
         if not self.wants_gadget:
             self._remove()
             return Waits.NOTHING
-        if self.udc and not may_disconnect and (changes.extend or changes.rebuild or elsewhere):
-            if not changes.rebuild:
+        disconnects = bool(self.udc) and (changes.extend or changes.rebuild or elsewhere)
+        refused = self.refused.covers(wanted)
+        if disconnects and (refused or not may_disconnect):
+            if changes.rebuild:
+                self._take_out_strangers(standing)
+            else:
                 self._set_luns(changes.luns)
-                self._note_visible(self._configfs.read_back(NAME))
-            return Waits.IDLE
-        self.reconnected = bool(self.udc) and (changes.rebuild or changes.extend or elsewhere)
-        if changes.rebuild:
-            self._remove()
-            self._configfs.build(wanted)
-        else:
-            self._set_luns(changes.luns)
-            if changes.extend:
-                self._configfs.extend(wanted)
-        self._standing_as = _seen_as(wanted)
-        self._note_visible(self._configfs.read_back(NAME) if self.locked else wanted)
+            return Waits.IDLE if not refused else Waits.LOCK if self.locked else Waits.NOTHING
+        self.reconnected = disconnects
+        try:
+            self._change(wanted, changes)
+        except GadgetError as error:
+            if disconnects:
+                self.refused.refuse(wanted, error)
+            self._set_aside(error)
+            raise
+        self.refused.changed(wanted, self.gadget.read_back())
         self._slots = config.slots
         if self.udc and elsewhere:
-            self.disconnect()
-        if not self.udc and not self._bind(config):
+            self.gadget.disconnect()
+        if not self.udc and not self.gadget.bind(config.usb.udc):
             return Waits.CONTROLLER
         return Waits.LOCK if self.locked else Waits.NOTHING
 
@@ -175,7 +190,7 @@ class Exporter:
         """Find the LUNs that the host has emptied since the last look."""
         ejected = []
         for export in self.exports.values():
-            if export.inserted and not self._configfs.lun_file(NAME, export.number):
+            if export.inserted and self.gadget.is_empty(export.number):
                 self._mark_ejected(export, by_host=True)
                 ejected.append(export)
         return ejected
@@ -183,14 +198,13 @@ class Exporter:
     def eject(self, export: Export, *, force: bool) -> None:
         """Take the disk out of its LUN. GadgetError if the host has locked it and not `force`."""
         if force:
-            self._configfs.force_eject(NAME, export.number)
-        else:
-            try:
-                self._configfs.set_file(NAME, export.number, None)
-            except GadgetError as error:
-                if error.errno == errno.EBUSY:
-                    raise _locked(export) from error
-                raise
+            self.gadget.take_out(export.number)
+        elif not self.gadget.eject(export.number):
+            raise GadgetError(
+                f"{export.name} is in use: the host has locked the medium",
+                hint=f"eject it on the host, or force it: gadgetd eject --force {export.number}",
+                errno=errno.EBUSY,
+            )
         self._mark_ejected(export, by_host=False)
 
     def insert(self, export: Export) -> None:
@@ -205,40 +219,48 @@ class Exporter:
         self._remember()
         return error
 
-    def disconnect(self) -> None:
-        """Take the gadget from the host. The disks stay held, so that they can be flushed."""
-        self._configfs.unbind(NAME)
-        self.udc = ""
+    def withdraw(self) -> None:
+        """Remove what an earlier run exported, and do not say that all is well with it."""
+        self._adopting = False
+        self._remove()
 
     def close(self) -> None:
         """Remove the gadget and let go of all disks, even if the kernel refuses a step."""
         try:
             self._remove()
         finally:
-            self.udc, self.visible = "", _NONE
+            self.visible = frozenset()
             for export in self.exports.values():
                 export.release()
             self.exports.clear()
+            self.unproved.clear()
             self._numbers, self._slots = {}, None
             self._remember()
 
     def seen_as(self, config: Config) -> frozenset[OwnGadget]:
         """Say how our gadget looks from the host, and how it will with this configuration."""
-        new = _seen_as(plan.gadget(config, self._board, (), self._revision))
-        return frozenset((self._standing_as or new, new))
+        new = seen_as(plan.gadget(config, self._board, (), self._revision))
+        return frozenset((self.gadget.seen_as or new, new))
 
-    def controllers(self) -> tuple[udc.Udc, ...]:
-        """List the board's USB device controllers."""
-        return udc.controllers(self._sys / "class" / "udc")
+    def _set_aside(self, error: GadgetError) -> None:
+        """Leave out a disk that the gadget cannot open, so that it keeps no other from the host."""
+        export = self.exports.get(error.lun)
+        alone = sum(each.hold is not None for each in self.exports.values()) == 1
+        gone = error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV)
+        if export is None or export.was_shown or alone or gone:
+            return
+        if self._unusable.refuse(export.verdict.disk, error.message):
+            export.release()
+            del self.exports[error.lun]
 
     def _part_from(self, verdicts: Sequence[Verdict]) -> None:
-        wanted = {_who(v.disk) for v in verdicts if v.exported}
-        unwanted = {_who(v.disk): v for v in verdicts if not v.exported}
+        wanted = {identify(v.disk) for v in verdicts if v.exported}
+        unwanted = {identify(v.disk): v for v in verdicts if not v.exported}
         for number, export in list(self.exports.items()):
-            who = _who(export.verdict.disk)
+            who = identify(export.verdict.disk)
             if who in unwanted:
                 self._dismiss(number, export, unwanted[who])
-            elif export.hold and who not in wanted:
+            elif export.hold and (who not in wanted or not export.hold.still(export.verdict.disk)):
                 self._leave(export)
             elif export.leaving and export.life is not Life.EJECTING:
                 export.leaving = False  # Not before the flush has told its result.
@@ -249,11 +271,13 @@ class Exporter:
         """Take a disk that is there from the host, and let go of it once it is flushed."""
         export.verdict, export.leaving = verdict, True
         if export.hold and not export.ejected:
-            self._force_out(number)
+            self.gadget.take_out(number)
             self._mark_ejected(export, by_host=False)
         if export.life in (Life.EJECTED, Life.GONE):
             export.release()
             del self.exports[number]
+            if not export.written:
+                self.unproved.add(number)
 
     def _admit(self, verdict: Verdict, held: Hold, known: Mapping[str, int]) -> None:
         number = plan.lun_number(verdict.disk, self._numbers)
@@ -262,16 +286,24 @@ class Exporter:
             number, verdict, self._inquiry(verdict), held, self._clock(), verdict.read_only
         )
         export.start_counting(read_counters(export.name, self._sys), self._clock())
-        was_known = plan.lun_number(verdict.disk, known) is not None
-        if was_known and number in self._ejected_before:
-            export.signal(Signal.EJECT)
-        elif was_known and self._adopting:
-            # An earlier daemon may have died before it flushed what the host wrote.
-            export.adopted = True
-            export.signal(Signal.WRITE)
-        if was_known and self._adopting and number in self._remembered.failed:
-            export.life = Life.FAILED
+        if plan.lun_number(verdict.disk, known) is not None:
+            self._carry_over(export)
         self.exports[number] = export
+
+    def _carry_over(self, export: Export) -> None:
+        """Have a disk that we, or an earlier run, exported before begin where it was."""
+        number = export.number
+        if number in self._ejected_before:
+            export.ejected_by_host = number not in self._remembered.withdrawn
+            export.signal(Signal.EJECT)
+        elif number in self.unproved:
+            # An earlier daemon may have died before it flushed what the host wrote.
+            export.adopted = self._adopting
+            export.signal(Signal.WRITE)
+        if number in self._remembered.failed:
+            export.life, export.lost = Life.FAILED, True
+        self.unproved.discard(number)
+        self._ejected_before.discard(number)
 
     def _inquiry(self, verdict: Verdict) -> str:
         text = plan.inquiry(self._board, verdict.disk, verdict.label, self._revision)
@@ -280,20 +312,12 @@ class Exporter:
     def _leave(self, export: Export) -> None:
         export.inserted = False
         self._remember()
-        self._force_out(export.number)
+        self.gadget.take_out(export.number)
+        # A write that has not moved the counters yet may be lost as well.
+        export.lost |= export.hold is not None and export.hold.lost_data()
         export.signal(Signal.LEFT)
         export.release()
-
-    def _force_out(self, number: int) -> None:
-        try:
-            self._configfs.force_eject(NAME, number)
-        except GadgetError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            # A kernel without that attribute (it came with 6.0), or there is no such LUN.
-            standing = self._configfs.read_back(NAME)
-            if standing is not None and number in (lun.number for lun in standing.luns):
-                self._configfs.set_file(NAME, number, None)
+        self._remember()
 
     def _wanted(self, config: Config, standing: plan.Gadget | None) -> plan.Gadget:
         rows = [
@@ -311,49 +335,44 @@ class Exporter:
         luns = len(standing.luns) if standing is not None and same_slots else None
         return plan.gadget(config, self._board, rows, self._revision, luns=luns, name=NAME)
 
-    def _look_at_controller(self) -> None:
-        self.udc = self._configfs.bound_udc(NAME)
-        if self.udc and self.udc not in {each.name for each in self.controllers()}:
-            # It has left, but its name stands in the gadget until that is unbound.
-            self.disconnect()
+    def _change(self, wanted: plan.Gadget, changes: plan.Changes) -> None:
+        if changes.rebuild:
+            self._remove()
+            self.gadget.build(wanted)
+        else:
+            self._set_luns(changes.luns)
+            if changes.extend:
+                self.gadget.extend(wanted)
+        self._note_visible(self.gadget.read_back() if self.locked else wanted)
+
+    def _take_out_strangers(self, standing: plan.Gadget | None) -> None:
+        """Empty the LUNs of disks that are not ours: that does not wait for an idle host."""
+        ours = {each.verdict.disk.node for each in self.exports.values() if each.has_medium}
+        for lun in standing.luns if standing else ():
+            if lun.file is not None and lun.file not in ours:
+                self.gadget.take_out(lun.number)
+        self._note_visible(self.gadget.read_back())
 
     def _set_luns(self, luns: Sequence[plan.Lun]) -> None:
+        if not luns:
+            return
         locked = set()
-        for lun in luns:
-            if lun.number in self.exports:
-                # Emptied for a moment, as the kernel wants it, and not by the host.
-                self.exports[lun.number].inserted = False
-                self._remember()
-            try:
-                if lun.file is None:
-                    # No word of the host's keeps a disk in that we do not hold any more.
-                    self._force_out(lun.number)
-                self._configfs.set_lun(NAME, lun)
-            except GadgetError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                locked.add(lun.number)  # It is asked again later.
-        names = {number: export.name for number, export in self.exports.items()}
-        self.locked = tuple(names.get(number, f"LUN {number}") for number in sorted(locked))
-
-    def _bind(self, config: Config) -> bool:
-        others = self._configfs.other_gadgets(NAME)
-        busy = {controller: name for name, controller in others.items() if controller}
-        chosen, self.note = udc.bind_first(
-            lambda controller: self._configfs.bind(NAME, controller),
-            config.usb.udc,
-            self.controllers(),
-            busy,
-            NAME,
-        )
-        self.udc = chosen or ""
-        return chosen is not None
+        try:
+            for lun in luns:
+                if lun.number in self.exports:
+                    # Emptied for a moment, as the kernel wants it, and not by the host.
+                    self.exports[lun.number].inserted = False
+                    self._remember()
+                if not self.gadget.set_lun(lun):
+                    locked.add(lun.number)  # It is asked again later.
+        finally:
+            names = {number: export.name for number, export in self.exports.items()}
+            self.locked = tuple(names.get(number, f"LUN {number}") for number in sorted(locked))
+            self._note_visible(self.gadget.read_back())
 
     def _remove(self) -> None:
-        self._configfs.unbind(NAME)
-        self.before_removal()
-        self._configfs.teardown(NAME)
-        self.udc, self.visible = "", _NONE
+        self.gadget.remove()
+        self.visible = frozenset()
         for export in self.exports.values():
             export.inserted = False
 
@@ -361,40 +380,20 @@ class Exporter:
         luns = {lun.number: lun for lun in gadget.luns} if gadget else {}
         self.visible = frozenset(luns)
         for number, export in self.exports.items():
-            export.inserted = export.has_medium and number in luns
             if number in luns:
                 export.read_only = luns[number].read_only
+            there = number in luns and luns[number].file == export.verdict.disk.node
+            export.inserted = export.has_medium and there
+            export.was_shown |= export.inserted
         self._remember()
 
     def _mark_ejected(self, export: Export, *, by_host: bool) -> None:
         export.inserted, export.ejected_by_host = False, by_host
         export.signal(Signal.EJECT)
+        self._remember()
 
     def _remember(self) -> None:
-        exports = self.exports.values()
-        shown = frozenset(e.number for e in exports if e.inserted or e.ejected)
-        failed = frozenset(e.number for e in exports if e.life is Life.FAILED)
-        numbers = Numbers(self._numbers, shown, failed)
-        if numbers != self._remembered:
-            save(self._numbers_file, numbers)
+        in_doubt = self._remembered.failed & self.unproved
+        numbers = record(self._numbers, self.exports.values(), self.unproved, in_doubt)
+        if numbers != self._remembered and save(self._numbers_file, numbers):
             self._remembered = numbers
-
-
-_NONE: frozenset[int] = frozenset()
-
-
-def _locked(export: Export) -> GadgetError:
-    return GadgetError(
-        f"{export.name} is in use: the host has locked the medium",
-        hint=f"eject it on the host, or force it: gadgetd eject --force {export.number}",
-        errno=errno.EBUSY,
-    )
-
-
-def _seen_as(gadget: plan.Gadget) -> OwnGadget:
-    return OwnGadget(gadget.vendor_id, gadget.product_id, gadget.serial)
-
-
-def _who(disk: Disk) -> tuple[str, str]:
-    # The same disk under another kernel name is held under the old one, so it is another.
-    return disk.name, plan.identity(disk)

@@ -21,6 +21,25 @@ class Hold:
         self._exclusive_fd = exclusive_fd
         self.sync_fd = sync_fd
 
+    def still(self, disk: Disk) -> bool:
+        """Tell whether the disk is the one that is held, and not another with its name."""
+        try:
+            return os.path.samestat(os.fstat(self._exclusive_fd), disk.node.stat())
+        except OSError:
+            return False
+
+    def lost_data(self) -> bool:
+        """Tell whether the kernel failed to write what it still had in RAM for the disk.
+
+        For a disk that has left: what is to be written fails at once. An fsync will not do, it
+        also fails on a disk that was written completely, for that cannot empty its cache any
+        more. Source: sync_file_range(2).
+        """
+        import ctypes
+
+        whole, everything = ctypes.c_int64(0), 0b111  # wait before, write, wait after
+        return bool(ctypes.CDLL(None).sync_file_range(self.sync_fd, whole, whole, everything))
+
     def release(self) -> None:
         """Let go of the disk. Does no harm the second time."""
         if self.sync_fd >= 0:

@@ -61,7 +61,9 @@ class Host:
         if name == self._name and (self._fd >= 0 or not name):
             # A busy loop may not have come to the event yet, and this costs one read.
             self._look()
-            return
+            if self._fd >= 0 or not name:
+                return
+            # The controller has left, and may be there again, as another one of that name.
         self._forget_fd()
         self._name = name
         self._was_ready = False

@@ -15,11 +15,14 @@ from gadgetd.errors import GadgetdError
 from gadgetd.loop import Loop
 
 LOCK = Path("/run/gadgetd/lock")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run(config: Path) -> None:
     """Export the disks until SIGTERM or SIGINT. Raises GadgetdError if another daemon does."""
     lock = _lock(LOCK)
+    # Whoever ends us from here on ends us in order: what an earlier run left may be with a host.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     # Listening begins here, before anything is looked at or imported that takes time.
     scan = BlockScan()
     from gadgetd.commands import Commands
@@ -40,10 +43,7 @@ def run(config: Path) -> None:
         loop, config, board, __version__, scan, exporter, panel, Login(loop), KernelLog()
     )
     ended = lambda: daemon.stop(loop.stop)  # noqa: E731 - a name for two signals
-    watch_signals(
-        loop,
-        {signal.SIGTERM: ended, signal.SIGINT: ended, signal.SIGHUP: daemon.reload},
-    )
+    watch_signals(loop, dict(zip(_SIGNALS, (ended, ended, daemon.reload), strict=True)))
     # Before the start: a command that comes meanwhile waits, instead of hearing that none runs.
     try:
         server = Server(loop, Commands(daemon, panel).handle)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-FILE = Path("/run/gadgetd/luns")
-LIMIT = 256
-"""No gadget has so many LUNs; a larger number is none of ours."""
+from gadgetd.export import Export
+from gadgetd.status import Life
 
-_SHOWN, _FAILED, _RESERVED = "shown", "failed", "reserved"
+FILE = Path("/run/gadgetd/luns")
+LIMIT = 128
+"""No controller has endpoints for so many LUNs; a larger number is none of ours."""
+
+_STATES = ("shown", "failed", "unproved", "withdrawn", "safe")
+_RESERVED = "reserved"
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """The LUN number of each disk, by its identity (see plan.py).
+    """The LUN number of each disk, by its identity (see plan.py), and sets of LUN numbers.
 
     `shown` are the LUNs that have been given their disk. If one of them is empty, the host has
     ejected it; an empty LUN that is not among them was being changed, or never filled.
@@ -24,7 +28,34 @@ class Numbers:
     luns: Mapping[str, int] = field(default_factory=dict)
     shown: frozenset[int] = frozenset()
     failed: frozenset[int] = frozenset()
-    """LUNs whose disk refused data: a later fsync would succeed and prove nothing."""
+    """Their disk refused data, or left with some: a later fsync would prove nothing."""
+    unproved: frozenset[int] = frozenset()
+    """An earlier run had them, and nobody has flushed them since."""
+    withdrawn: frozenset[int] = frozenset()
+    """They were emptied on the board and not by the host."""
+    safe: frozenset[int] = frozenset()
+    """They were emptied, and flushed after that."""
+
+    @property
+    def in_doubt(self) -> frozenset[int]:
+        """The LUNs of which a daemon that starts does not know whether all is on the disk."""
+        return (self.shown | self.failed | self.unproved) - self.safe
+
+
+def record(
+    luns: Mapping[str, int], exports: Iterable[Export], unproved: Set[int], failed: Set[int]
+) -> Numbers:
+    """Put together what is to be remembered; `failed` are more than those among the exports."""
+    exports = tuple(exports)
+    lost = {export.number for export in exports if export.life is Life.FAILED or export.lost}
+    return Numbers(
+        luns,
+        shown=frozenset(e.number for e in exports if e.inserted or e.ejected),
+        failed=frozenset(lost | failed),
+        unproved=frozenset(unproved),
+        withdrawn=frozenset(e.number for e in exports if e.ejected and not e.ejected_by_host),
+        safe=frozenset(e.number for e in exports if e.life is Life.EJECTED),
+    )
 
 
 def load(path: Path) -> Numbers:
@@ -34,21 +65,25 @@ def load(path: Path) -> Numbers:
     except OSError:
         return Numbers()
     luns: dict[str, int] = {}
-    states: dict[str, set[int]] = {_SHOWN: set(), _FAILED: set()}
+    states: dict[str, set[int]] = {name: set() for name in _STATES}
     for line in text.split("\n"):
-        number, _, rest = line.partition("\t")
+        digits, _, rest = line.partition("\t")
         state, _, key = rest.partition("\t")
-        if number.isascii() and number.isdigit() and len(number) < 4 and int(number) < LIMIT:
-            luns[key] = int(number)
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 4):
+            continue
+        number = int(digits)
+        if number < LIMIT and number not in luns.values() and key not in luns:
+            luns[key] = number
             for each in states.keys() & state.split(","):
-                states[each].add(int(number))
-    return Numbers(luns, frozenset(states[_SHOWN]), frozenset(states[_FAILED]))
+                states[each].add(number)
+    return Numbers(luns, **{name: frozenset(numbers) for name, numbers in states.items()})
 
 
-def save(path: Path, numbers: Numbers) -> None:
+def save(path: Path, numbers: Numbers) -> bool:
     """Replace the file as a whole: a daemon killed here leaves the old one or the new one.
 
-    Without a place for it nothing is said: a daemon that is killed then numbers anew.
+    Returns whether there was a place for it. Nothing is said if not: a daemon that is killed then
+    numbers anew.
     """
     lines = "".join(
         f"{number}\t{_states(numbers, number)}\t{key}\n"
@@ -61,9 +96,9 @@ def save(path: Path, numbers: Numbers) -> None:
         new.write_bytes(lines.encode("utf-8", "surrogateescape"))
         new.replace(path)
     except OSError:
-        return
+        return False
+    return True
 
 
 def _states(numbers: Numbers, number: int) -> str:
-    states = ((_SHOWN, numbers.shown), (_FAILED, numbers.failed))
-    return ",".join(name for name, those in states if number in those) or _RESERVED
+    return ",".join(name for name in _STATES if number in getattr(numbers, name)) or _RESERVED

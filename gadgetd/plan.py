@@ -233,6 +233,12 @@ def compare(current: Gadget | None, wanted: Gadget) -> Changes:
     )
 
 
+def shape(gadget: Gadget) -> tuple[object, ...]:
+    """Give what of a gadget cannot change without disconnecting the host."""
+    luns = [(function.name, len(function.luns)) for function in gadget.functions]
+    return (*_frame(gadget), *luns)
+
+
 def _is_digit(character: str) -> bool:
     # str.isdigit() also takes digits that int() refuses.
     return "0" <= character <= "9"

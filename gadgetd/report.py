@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from gadgetd.blockscan import Pending
@@ -71,8 +71,10 @@ def problem_of(error: GadgetdError) -> Problem:
     return Problem(error.message, error.hint)
 
 
-def waiting(waits: Waits, locked: Sequence[str]) -> Iterator[Problem]:
-    """Say what the host keeps from being changed; `locked` are the names of disks."""
+def about_change(
+    waits: Waits, locked: Sequence[str], refusal: GadgetdError | None
+) -> Iterator[Problem]:
+    """Say what keeps the gadget from being changed; `locked` are the names of disks."""
     if waits is Waits.IDLE:
         yield Problem(
             "a change waits until the host is idle: it disconnects all disks for a moment",
@@ -83,10 +85,21 @@ def waiting(waits: Waits, locked: Sequence[str]) -> Iterator[Problem]:
             f"a change of {', '.join(locked)} waits: the host has locked the medium",
             "eject it on the host, or force it: gadgetd eject --force",
         )
+    if refusal is not None:
+        hint = f"{refusal.hint}; to try again: gadgetd reload".lstrip("; ")
+        yield Problem(refusal.message, hint)
 
 
-def about_disks(exports: Sequence[Export]) -> Iterator[Problem]:
-    """Say which disks had I/O errors, how many, and which left too early."""
+def about_disks(exports: Sequence[Export], unproved: Collection[int] = ()) -> Iterator[Problem]:
+    """Say which disks had I/O errors, how many, and which may lack data.
+
+    `unproved` are LUNs of an earlier run.
+    """
+    for number in sorted(unproved):
+        yield Problem(
+            f"LUN {number}: gadgetd was killed before its disk was flushed, and has no hold of it",
+            "do not trust what was written; gadgetd stop, then gadgetd start, begins anew",
+        )
     for export in exports:
         if export.io_errors:
             plural = "" if export.io_errors == 1 else "s"
@@ -96,7 +109,7 @@ def about_disks(exports: Sequence[Export]) -> Iterator[Problem]:
             )
         if export.lost:
             yield Problem(
-                f"{export.name} left before all that the host had written was on it",
+                f"{export.name} does not have all that the host had written",
                 "do not trust what was written; write it again",
             )
 

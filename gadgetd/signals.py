@@ -12,7 +12,8 @@ from gadgetd.loop import Loop
 def watch_signals(loop: Loop, actions: Mapping[signal.Signals, Callable[[], None]]) -> None:
     """Call an action from the loop whenever its signal comes, for the rest of the process's life.
 
-    Several signals that come at once are handled in the order of `actions`.
+    Several signals that come at once are handled in the order of `actions`. What was blocked so
+    far comes now.
     """
     reader, writer = socket.socketpair()
     reader.setblocking(False)
@@ -21,6 +22,7 @@ def watch_signals(loop: Loop, actions: Mapping[signal.Signals, Callable[[], None
     for number in actions:
         # The handler does nothing: Python writes the number to the descriptor by itself.
         signal.signal(number, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, actions)
 
     def arrived() -> None:
         # The writer is named here to keep it open as long as this function is.

@@ -25,6 +25,7 @@ from gadgetd.terminal import NOBODY, Foreground, Owner, Watch, open_terminal
 
 _CLEAR = b"\r\x1b[K"
 """To the line's begin, and erase it."""
+_SAFE = '"event":"safe_to_unplug","safe":true'
 
 
 class Uart:
@@ -78,6 +79,9 @@ class Uart:
     def post(self, events: list[Event], now: float) -> None:
         """Say these events, now or as soon as the terminal is free."""
         for event in events:
+            if event.fields.get("safe") is False:
+                # A word that has been taken back before it was said must not be said.
+                self._forget(_SAFE)
             self._sequence += 1
             self._hold(_record(event, self._sequence))
         if events:
@@ -135,6 +139,10 @@ class Uart:
         ):
             self._held_bytes -= len(self._held.popleft())
             self._dropped += 1
+
+    def _forget(self, words: str) -> None:
+        self._held = deque(record for record in self._held if words not in record)
+        self._held_bytes = sum(map(len, self._held))
 
     def _pump(self, now: float) -> None:
         if not self.pending:

@@ -41,6 +41,7 @@ class Undo(ExitStack):
                 step=error.step,
                 errno=error.errno,
                 hint=error.hint,
+                lun=error.lun,
             ) from error
         return False
 

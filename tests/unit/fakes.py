@@ -25,13 +25,14 @@ from gadgetd.configfs import ConfigFs
 from gadgetd.daemon import Daemon
 from gadgetd.disk import Disk, Found, Kind
 from gadgetd.errors import DiskBusyError
-from gadgetd.exporter import NAME, Exporter
+from gadgetd.exporter import Exporter
 from gadgetd.hold import Hold, hold
 from gadgetd.kernelfs import Kernel
 from gadgetd.kmsg import KernelLog
 from gadgetd.login import Login
 from gadgetd.loop import Loop
 from gadgetd.panel import Panel
+from gadgetd.standing import NAME
 from gadgetd.status import Board, Status
 from tests.fake_configfs import ROOT, FakeDisk, FakeKernel, FakeUdc, LunGroup
 

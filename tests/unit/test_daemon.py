@@ -767,7 +767,7 @@ def lose(bench: Bench, action: str = "stay") -> Daemon:
     return daemon
 
 
-LOST = "nvme0n1 left before all that the host had written was on it"
+LOST = "nvme0n1 does not have all that the host had written"
 
 
 def test_a_disk_that_left_with_unwritten_data_is_told_and_nothing_is_safe(bench: Bench) -> None:

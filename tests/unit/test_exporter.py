@@ -19,8 +19,9 @@ from gadgetd.configfs import ConfigFs
 from gadgetd.disk import Kind, Verdict
 from gadgetd.errors import GadgetError
 from gadgetd.export import Export, Waits
-from gadgetd.exporter import NAME, Exporter
+from gadgetd.exporter import Exporter
 from gadgetd.life import Signal
+from gadgetd.standing import NAME
 from gadgetd.status import Life
 from tests.contract.faulty import FaultyKernel, Killed
 from tests.fake_configfs import ROOT
@@ -79,7 +80,7 @@ def test_every_disk_gets_a_lun_in_the_order_of_the_plan(bench: Bench) -> None:
     fill(bench, "nvme10n1", "nvme2n1", "mmcblk1", "mmcblk0")
     exporter = start(bench)
     assert bench.files() == {0: "mmcblk0", 1: "mmcblk1", 2: "nvme2n1", 3: "nvme10n1"}
-    assert (bench.bound, exporter.udc, exporter.note) == (
+    assert (bench.bound, exporter.udc, exporter.gadget.note) == (
         CONTROLLER,
         CONTROLLER,
         "the only controller",
@@ -169,7 +170,7 @@ def test_the_disks_are_let_go_even_if_the_gadget_cannot_be_removed(bench: Bench)
     fill(bench)
     exporter = start(bench)
     kernel = FaultyKernel(bench.kernel, dict.fromkeys(range(500), errno.EIO))
-    exporter._configfs = ConfigFs(ROOT, kernel)
+    exporter.gadget._configfs = ConfigFs(ROOT, kernel)
     with pytest.raises(GadgetError):
         exporter.close()
     assert exporter.exports == {}
@@ -179,7 +180,7 @@ def test_the_disks_are_let_go_even_if_the_gadget_cannot_be_removed(bench: Bench)
 def test_disconnecting_keeps_the_disks_held_so_that_they_can_be_flushed(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
-    exporter.disconnect()
+    exporter.gadget.disconnect()
     assert bench.bound == ""
     assert all(export.hold for export in exporter.exports.values())
 
@@ -188,7 +189,7 @@ def test_the_gadgets_removal_is_told_when_it_is_off_the_bus(bench: Bench) -> Non
     fill(bench)
     exporter = start(bench)
     seen: list[str] = []
-    exporter.before_removal = lambda: seen.append(bench.bound or "off the bus")
+    exporter.gadget.before_removal = lambda: seen.append(bench.bound or "off the bus")
     exporter.close()
     assert seen == ["off the bus"]
 
@@ -203,7 +204,7 @@ def test_a_gadget_that_stands_is_adopted_and_nothing_is_unbound(bench: Bench) ->
     kernel = FaultyKernel(bench.kernel)
     again = bench.exporter(kernel)
     again.prepare()
-    assert (again.udc, again.note) == (CONTROLLER, "taken over from an earlier run")
+    assert (again.udc, again.gadget.note) == (CONTROLLER, "taken over from an earlier run")
     assert bring_up(again, bench) is Waits.NOTHING
     assert snapshot(bench) == before
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
@@ -301,7 +302,7 @@ def test_a_disk_keeps_its_lun_after_a_kill_though_others_came_before_it(bench: B
 
 def test_an_unbound_leftover_is_taken_down(bench: Bench) -> None:
     fill(bench)
-    start(bench).disconnect()
+    start(bench).gadget.disconnect()
     again = bench.exporter()
     again.prepare()
     assert bench.tree == []
@@ -571,7 +572,7 @@ def test_an_ejected_disk_is_put_back_on_demand(bench: Bench) -> None:
 def test_read_only_changes_only_its_own_lun(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
-    exporter._configfs = ConfigFs(ROOT, kernel := FaultyKernel(bench.kernel))
+    exporter.gadget._configfs = ConfigFs(ROOT, kernel := FaultyKernel(bench.kernel))
     rules = (DiskRule(DiskMatch(kinds=(Kind.NVME,)), read_only=True), *CONFIG.disks)
     config = replace(CONFIG, disks=rules)
     assert bring_up(exporter, bench, config, may_disconnect=False) is Waits.NOTHING
@@ -785,7 +786,7 @@ def test_a_controller_that_is_taken_is_left_and_the_next_one_used(bench: Bench) 
     fill(bench)
     exporter = start(bench)
     assert bench.bound == exporter.udc == CONTROLLER
-    assert "dummy_udc.1 is refused by the kernel" in exporter.note
+    assert "dummy_udc.1 is refused by the kernel" in exporter.gadget.note
 
 
 def test_the_configured_controller_is_used_and_no_other(bench: Bench) -> None:
@@ -793,7 +794,7 @@ def test_the_configured_controller_is_used_and_no_other(bench: Bench) -> None:
     fill(bench)
     config = replace(CONFIG, usb=Usb(udc="dummy_udc.1"))
     exporter = start(bench, config)
-    assert (bench.bound, exporter.note) == ("dummy_udc.1", "named by usb.udc")
+    assert (bench.bound, exporter.gadget.note) == ("dummy_udc.1", "named by usb.udc")
 
 
 def test_another_controller_in_the_configuration_moves_the_gadget(bench: Bench) -> None:
@@ -812,7 +813,7 @@ def test_without_a_controller_the_gadget_stands_ready_and_says_why(bench: Bench)
     fill(bench)
     exporter = start(bench)
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
-    assert (exporter.udc, exporter.note) == ("", "no USB device controller")
+    assert (exporter.udc, exporter.gadget.note) == ("", "no USB device controller")
     bench.add_udc(CONTROLLER)
     assert bring_up(exporter, bench) is Waits.NOTHING
     assert bench.bound == CONTROLLER
@@ -869,7 +870,7 @@ def leave(bench: Bench, exporter: Exporter) -> None:
 
 def end(bench: Bench, exporter: Exporter) -> None:
     boot(bench, exporter)
-    exporter.disconnect()
+    exporter.gadget.disconnect()
     exporter.close()
 
 
@@ -951,7 +952,7 @@ def test_refused_at_any_call_trying_again_comes_to_the_planned_gadget(
         with contextlib.suppress(GadgetError):
             scenario(bench, exporter)
         # What the daemon does after a while; the kernel takes everything by now.
-        exporter._configfs = ConfigFs(ROOT, bench.kernel)
+        exporter.gadget._configfs = ConfigFs(ROOT, bench.kernel)
         bring_up(exporter, bench)
         there = sorted(bench.scan.found)
         assert sorted(filter(None, bench.files().values())) == there, (at, call)

@@ -12,7 +12,7 @@ from gadgetd.config import Config, Wait
 from gadgetd.disk import Disk, Kind, Verdict
 from gadgetd.export import Export, Waits
 from gadgetd.life import Signal
-from gadgetd.report import Facts, about_disks, phase_of, rows, waiting
+from gadgetd.report import Facts, about_change, about_disks, phase_of, rows
 from gadgetd.status import Life, Phase, Problem
 
 PROBLEM = Problem("cannot write functions/mass_storage.0/lun.0/file", "look")
@@ -165,16 +165,15 @@ def test_a_disk_that_left_with_unwritten_data_is_named(life: Life) -> None:
     made.signal(Signal.LEFT)
     told = [each.message for each in about_disks([made])]
     unwritten = life in (Life.WRITING, Life.FLUSHING, Life.EJECTING, Life.FAILED)
-    assert told == (
-        ["nvme0n1 left before all that the host had written was on it"] if unwritten else []
-    )
+    assert told == (["nvme0n1 does not have all that the host had written"] if unwritten else [])
     assert made.written is not unwritten
 
 
 def test_a_change_that_waits_says_what_for() -> None:
-    assert list(waiting(Waits.NOTHING, ())) == list(waiting(Waits.CONTROLLER, ())) == []
-    (idle,) = waiting(Waits.IDLE, ())
+    assert list(about_change(Waits.NOTHING, (), None)) == []
+    assert list(about_change(Waits.CONTROLLER, (), None)) == []
+    (idle,) = about_change(Waits.IDLE, (), None)
     assert "waits until the host is idle" in idle.message
-    (locked,) = waiting(Waits.LOCK, ("mmcblk0", "nvme0n1"))
+    (locked,) = about_change(Waits.LOCK, ("mmcblk0", "nvme0n1"), None)
     assert locked.message == "a change of mmcblk0, nvme0n1 waits: the host has locked the medium"
     assert "--force" in locked.hint

@@ -288,6 +288,18 @@ def test_a_program_keeps_the_terminal_to_itself_until_it_ends(bench: Bench) -> N
     assert bench.uart.next_poll(5.0) is None
 
 
+def test_the_word_safe_is_not_said_once_it_has_been_taken_back(bench: Bench) -> None:
+    bench.proc.add(50, "sh", foreground=60)
+    bench.proc.add(60, "gadgetd", foreground=60)
+    for safe in (True, False):
+        words = "SAFE TO UNPLUG" if safe else "NOT safe to unplug any more"
+        bench.uart.post([Event(words, {"event": "safe_to_unplug", "safe": safe})], 0.0)
+    bench.proc.end(60)
+    bench.proc.end(50)
+    bench.uart.pump(1.0)
+    assert [(each["safe"], each["seq"]) for each in parsed(bench.read())] == [(False, 2)]
+
+
 def test_of_many_held_lines_the_newest_are_kept_and_the_loss_is_told(bench: Bench) -> None:
     bench.proc.add(50, "sh", foreground=60)
     bench.proc.add(60, "dd", foreground=60)

@@ -1,0 +1,92 @@
+"""What the kernel refused and would refuse again: a change of the gadget, disks it cannot open.
+
+The first refusal may be bad luck, so it takes two. After that nothing is tried until `clear`,
+because each try disconnects the host, or keeps the other disks from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from gadgetd.disk import Disk, Verdict
+from gadgetd.errors import GadgetError
+from gadgetd.plan import Gadget, compare, identity, shape
+
+
+class RefusedChange:
+    """A change for which the host was disconnected, in vain."""
+
+    def __init__(self) -> None:
+        self.error: GadgetError | None = None
+        """The kernel's answer; None if there is no such change."""
+        self._shape: tuple[object, ...] = ()
+
+    def covers(self, wanted: Gadget) -> bool:
+        """Whether it is the change that leads to this gadget."""
+        return self.error is not None and self._shape == shape(wanted)
+
+    def refuse(self, wanted: Gadget, error: GadgetError) -> None:
+        """Count a refusal."""
+        self.error = error if self._shape == shape(wanted) else None
+        self._shape = shape(wanted)
+
+    def changed(self, wanted: Gadget, standing: Gadget | None) -> None:
+        """Note that nothing was refused. If what stands is another gadget, that counts as if."""
+        left = compare(standing, wanted)
+        if left.rebuild or left.extend:
+            hint = "gadgetd and this kernel disagree; please report it"
+            self.refuse(wanted, GadgetError("the gadget is not what was built", hint=hint))
+        else:
+            self.clear()
+
+    def clear(self) -> None:
+        """Give it another chance."""
+        self.error, self._shape = None, ()
+
+
+class Unusable:
+    """Disks that the gadget cannot open, remembered while they are there."""
+
+    def __init__(self) -> None:
+        self._refusals: dict[tuple[object, ...], int] = {}
+        self._reasons: dict[tuple[object, ...], str] = {}
+
+    def __bool__(self) -> bool:
+        """Whether a disk is left out."""
+        return bool(self._reasons)
+
+    def refuse(self, disk: Disk, reason: str) -> bool:
+        """Count a refusal; returns whether the disk is left out from now on."""
+        who = identify(disk)
+        self._refusals[who] = self._refusals.get(who, 0) + 1
+        if self._refusals[who] > 1:
+            self._reasons[who] = reason
+        return who in self._reasons
+
+    def clear(self) -> None:
+        """Give all of them another chance."""
+        self._refusals.clear()
+        self._reasons.clear()
+
+    def judge(self, verdicts: Iterable[Verdict]) -> list[Verdict]:
+        """Return the verdicts anew, and forget the disks that are not among them any more."""
+        verdicts = list(verdicts)
+        there = {identify(verdict.disk) for verdict in verdicts}
+        self._refusals = {who: times for who, times in self._refusals.items() if who in there}
+        self._reasons = {who: why for who, why in self._reasons.items() if who in there}
+        return [
+            replace(verdict, exported=False, reason=self._reasons[identify(verdict.disk)])
+            if verdict.exported and identify(verdict.disk) in self._reasons
+            else verdict
+            for verdict in verdicts
+        ]
+
+
+def identify(disk: Disk) -> tuple[object, ...]:
+    """Give what two looks at the same disk have in common.
+
+    Under another kernel name it is held under the old one, so it is another. With another size
+    too: the gadget reads the size when it opens the disk.
+    """
+    return disk.name, identity(disk), disk.size_bytes
