@@ -110,6 +110,7 @@ def test_nothing_of_the_boot_test_is_in_the_image() -> None:
 def test_the_shipped_kernel_has_what_gadgetd_needs() -> None:
     shipped = {line for _, line in symbols(BOARD / "linux.config")}
     for name in (
+        *("PM", "PM_GENERIC_DOMAINS", "RASPBERRYPI_POWER"),
         *("USB_DWC2", "USB_CONFIGFS_MASS_STORAGE", "USB_CONFIGFS_ACM", "MMC_SDHCI_IPROC"),
         *("BLK_DEV_NVME", "PCIE_BRCMSTB", "SATA_AHCI", "USB_STORAGE", "LEDS_GPIO", "UNIX"),
         *("SERIAL_8250_BCM2835AUX", "SERIAL_AMBA_PL011", "FRAMEBUFFER_CONSOLE", "BCM2835_WDT"),
