@@ -153,7 +153,8 @@ def _check(options: argparse.Namespace) -> int:
     if not os.path.exists(options.file):  # noqa: PTH110 - unlike Path.exists, it raises nothing
         raise ConfigError("there is no such file", file=options.file)
     load(options.file)
-    print(f"{options.file}: good")
+    use = "; to use it: gadgetd reload" if options.file == CONFIG else ""
+    print(f"{options.file}: good{use}")
     return OK
 
 
@@ -170,13 +171,18 @@ def _insert(options: argparse.Namespace) -> int:
     from gadgetd import client
 
     client.send("insert", disk=options.disk)
+    row = client.find(client.from_json(client.fetch_status()), options.disk)
+    print(f"{row.disk.name} is LUN {row.lun} again")
     return OK
 
 
 def _hash(options: argparse.Namespace) -> int:
     from gadgetd import client
 
-    disk, digest = client.sha256(options.disk, client.show_progress)
+    try:
+        disk, digest = client.sha256(options.disk, client.show_progress)
+    except KeyboardInterrupt as error:
+        raise GadgetdError(f"interrupted: there is no sum of {options.disk}") from error
     print(f"{digest}  {disk.node}")
     return OK
 

@@ -42,7 +42,7 @@ def from_json(value: dict[str, Any]) -> Status:
         fields = {key: row[key] for key in Disk.__slots__}
         disk = Disk(**fields | {"kind": Kind(row["kind"]), "node": Path(row["node"])})
         rest = {key: row[key] for key in DiskStatus.__slots__ if key != "disk"}
-        rows.append(DiskStatus(disk, **rest | {"life": Life(row["life"])}))
+        rows.append(DiskStatus(disk, **rest | {"life": Life(row["life"] or Life.WAITING)}))
     controller, problem = value["controller"], value["problem"]
     return Status(
         version=value["version"],
@@ -145,11 +145,13 @@ def wait_for_eject(disk: str) -> DiskStatus:
 
 
 def find(status: Status, wanted: str) -> DiskStatus:
-    """Find an exported disk by LUN number or kernel name. Raises ControlError."""
+    """Find an exported disk by LUN number, kernel name or device node. Raises ControlError."""
+    if status.phase is Phase.STOPPED:
+        raise ControlError(status.message)
     rows = [row for row in status.disks if row.lun is not None]
     # A name means the disk that is there, not one that left and was called the same.
     for row in sorted(rows, key=lambda row: row.life is Life.GONE):
-        if wanted in (str(row.lun), row.disk.name):
+        if wanted in (str(row.lun), row.disk.name, f"/dev/{row.disk.name}"):
             return row
     there = ", ".join(f"{row.lun} ({row.disk.name})" for row in rows) or "none"
     raise ControlError(f"no LUN or disk is called {wanted!r}", hint=f"exported: {there}")
@@ -171,6 +173,7 @@ def sha256(
         raise ControlError(f"{before.disk.name} is being written to", hint=hint)
     if before.life is Life.GONE:
         raise ControlError(f"{before.disk.name} has left the board")
+    send("hash", disk=wanted, pid=os.getpid())  # What we read must not look like the host's doing.
     digest, done = hashlib.sha256(), 0
     try:
         with before.disk.node.open("rb", buffering=0) as file:

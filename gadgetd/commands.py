@@ -26,6 +26,7 @@ class Commands:
             "log": self._log,
             "eject": self._eject,
             "insert": self._insert,
+            "hash": self._hash,
             "stop": self._stop,
             "start": self._start,
             "reload": self._reload,
@@ -56,10 +57,20 @@ class Commands:
         export = self._find(request)
         if self._daemon.stopping:
             raise ControlError("it is stopping", hint="wait a moment, then: gadgetd start")
-        if not export.ejected or export.life is Life.EJECTING:
-            hint = "wait for the flush" if export.life is Life.EJECTING else ""
+        if not export.ejected:
+            raise ControlError(f"{export.name} cannot be inserted: it was not ejected")
+        if export.life is Life.EJECTING:
+            hint = "wait for the flush"
             raise ControlError(f"{export.name} cannot be inserted: it is {export.life}", hint=hint)
         self._daemon.insert(export)
+        reply({"ok": True})
+
+    def _hash(self, request: Request, reply: Reply) -> None:
+        """Note that the client will read the disk; it does the hashing."""
+        try:
+            self._daemon.board_reads.begin(self._find(request), int(request["pid"]))
+        except (OSError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ControlError("there is no such process") from error
         reply({"ok": True})
 
     def _stop(self, _request: Request, reply: Reply) -> None:
@@ -67,7 +78,10 @@ class Commands:
             raise ControlError("nothing is exported: it is stopped already")
         self._daemon.stop(lambda: reply({"ok": True, "safe": self._daemon.status.safe_to_unplug}))
 
-    def _start(self, _request: Request, reply: Reply) -> None:
+    def _start(self, request: Request, reply: Reply) -> None:
+        if self._daemon.status.phase is Phase.CONFIG_ERROR:
+            self._reload(request, reply)  # Somebody has corrected the file, and wants to go on.
+            return
         if self._daemon.status.phase is not Phase.STOPPED:
             raise ControlError("it is not stopped", hint="to read the file again: gadgetd reload")
         if self._daemon.stopping:
@@ -78,15 +92,16 @@ class Commands:
         reply({"ok": True, "status": to_json(self._daemon.status)})
 
     def _reload(self, _request: Request, reply: Reply) -> None:
-        self._daemon.reload()
-        reply({"ok": True, "status": to_json(self._daemon.status)})
+        self._daemon.reload(lambda: reply({"ok": True, "status": to_json(self._daemon.status)}))
 
     def _find(self, request: Request) -> Export:
-        wanted = str(request.get("disk", ""))
+        wanted = str(request.get("disk", "")).removeprefix("/dev/")
         exports = self._daemon.exports
         # A name means the disk that is there, not one that left and was called the same.
         for export in sorted(exports, key=lambda export: export.hold is None):
             if wanted in (str(export.number), export.name):
                 return export
+        if self._daemon.status.phase is Phase.STOPPED:
+            raise ControlError(self._daemon.status.message)
         there = ", ".join(f"{e.number} ({e.name})" for e in exports) or "none"
         raise ControlError(f"no LUN or disk is called {wanted!r}", hint=f"exported: {there}")

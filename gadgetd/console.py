@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from gadgetd.events import Event, events
@@ -82,8 +83,12 @@ class Console:
         *,
         sys_class_tty: Path = Path("/sys/class/tty"),
         dev: Path = Path("/dev"),
+        sequence: Iterator[int] | None = None,
     ) -> tuple[Console, tuple[Problem, ...]]:
-        """Give the consoles that the configuration names, and what is odd about that, if any."""
+        """Give the consoles that the configuration names, and what is odd about that, if any.
+
+        `sequence` numbers the UART's events.
+        """
         screen_path = hdmi_device(hdmi, dev)
         uart_path = uart_device(uart, sys_class_tty, dev)
         advice = tuple(
@@ -103,7 +108,8 @@ class Console:
             advice = (*advice, both)
             screen_path = None
         screen = Screen(str(screen_path)) if screen_path else None
-        return cls(screen, Uart(str(uart_path)) if uart_path else None), advice
+        lines = Uart(str(uart_path), sequence=sequence) if uart_path else None
+        return cls(screen, lines), advice
 
     def show(self, status: Status, now: float) -> None:
         """Show a status; `now` is a monotonic clock's time in seconds."""

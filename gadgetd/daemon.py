@@ -18,6 +18,7 @@ from gadgetd.advice import PATIENCE_S, about_link
 from gadgetd.afterwards import Afterwards
 from gadgetd.awaiting import Awaiting
 from gadgetd.blockscan import BlockScan, Pending
+from gadgetd.boardreads import BoardReads
 from gadgetd.config import Config, load
 from gadgetd.disk import Verdict
 from gadgetd.errors import ConfigError, GadgetdError
@@ -29,8 +30,9 @@ from gadgetd.life import Signal
 from gadgetd.login import Login
 from gadgetd.loop import URGENT, Alarms, Loop
 from gadgetd.panel import Panel
-from gadgetd.report import Facts, about_change, about_disks, phase_of, problem_of, rows
+from gadgetd.report import Facts, about_change, about_disks, phase_of, problem_of, rows, to_go_on
 from gadgetd.status import Board, Life, Phase, Problem, Status
+from gadgetd.stopping import Stopping
 from gadgetd.writeback import limit
 
 TICK_S = 0.5
@@ -93,11 +95,10 @@ class Daemon:
         self._awaiting = Awaiting()
         self._unbound_since = loop.clock()
         self._waits = Waits.NOTHING
-        self._stopped = False
-        self._stopped_safely: bool | None = None  # None until the gadget is down.
+        self._stop = Stopping(exporter)
         self._prepared = False
-        self._disconnected = True
-        self._after_stop: list[Callable[[], None]] = []
+        self._after_reload: list[Callable[[], None]] = []
+        self.board_reads = BoardReads(loop, exporter)
         self.status = Status(version, Phase.STARTING, "starting", board)
 
     # Start and end
@@ -105,6 +106,7 @@ class Daemon:
     def start(self) -> None:
         """Begin to watch, and export what is there. The caller then runs the loop."""
         self._loop.watch(self._scan.fileno(), self._on_uevent)
+        self._panel.choose(Config())
         if self._log.fileno() >= 0:
             self._loop.watch(self._log.fileno(), self._on_kernel_log)
         self._exporter.gadget.before_removal = self._login.end
@@ -118,16 +120,9 @@ class Daemon:
 
     def stop(self, then: Callable[[], None]) -> None:
         """Take the disks from the host, flush them, take the gadget down, then call `then`."""
-        self._after_stop.append(then)
-        if len(self._after_stop) > 1:
-            return  # It joins the one that is under way.
-        self._stopped, self._disconnected, self._waits = True, True, Waits.NOTHING
-        try:
-            self._exporter.gadget.disconnect()
-        except GadgetdError as error:
-            # The host can go on writing, so whatever is flushed now proves nothing.
-            self._disconnected = False
-            self._problem = problem_of(error)
+        if not self._stop.begin(then):
+            return
+        self._waits = Waits.NOTHING
         self._host.follow("")  # Which also outdates the flushes that are under way.
         self._login.keep(wanted=False)
         for export in self.exports:
@@ -138,45 +133,44 @@ class Daemon:
 
     def _finish_stop(self) -> None:
         """Go on with a stop, if there is one, once nothing is being flushed any more."""
-        if not self._after_stop or any(export.flush for export in self.exports):
-            return
-        if self._stopped_safely is None:  # Else this is a second stop, of nothing.
-            self._stopped_safely = self._disconnected and self._exporter.written
-        try:
-            self._exporter.close()
-        except GadgetdError as error:
-            self._problem = problem_of(error)
-        self._verdicts = ()
-        callbacks, self._after_stop = self._after_stop, []
-        self._show()
-        for then in callbacks:
-            then()
+        if callbacks := self._stop.finish():
+            self._verdicts = ()
+            self._show()
+            for then in callbacks:
+                then()
 
     @property
     def stopping(self) -> bool:
         """A stop is under way: disks are still being flushed."""
-        return bool(self._after_stop)
+        return self._stop.under_way
 
     def resume(self) -> None:
         """Export again after `stop`, with the configuration as it is in the file now."""
-        self._stopped, self._stopped_safely, self._config = False, None, None
-        self._show()  # The word is taken back before the disks are with the host.
-        self.reload()
+        self._stop.end()
+        self._config = None
+        self._read()
+        self._show(starting=True)  # The word is taken back before the disks are with the host.
+        self.reconcile()
 
-    def reload(self) -> None:
-        """Read the configuration again. A bad one changes nothing; at the start it exports none."""
+    def reload(self, then: Callable[[], None] = lambda: None) -> None:
+        """Read the configuration again. A bad one changes nothing; at the start it exports none.
+
+        `then` is called once the disks that are not exported any more are flushed and let go.
+        """
+        self._after_reload.append(then)
+        self._read()
+        self.reconcile()
+
+    def _read(self) -> None:
         try:
             self._config = load(self._config_path)
             self._config_problem = None
         except ConfigError as error:
-            self._config_problem = problem_of(error)
+            self._config_problem = to_go_on(problem_of(error))
         self._exporter.forgive()
         if self._config is not None:
-            self._limits_refused = tuple(
-                Problem(text, "a slow disk may stall the host; see docs/slow-media.md")
-                for text in limit(self._config.writeback, self._proc)
-            )
-        self.reconcile()
+            self._panel.choose(self._config)
+            self._limits_refused = limit(self._config.writeback, self._proc)
 
     # What happens on the board
 
@@ -193,7 +187,7 @@ class Daemon:
 
     def reconcile(self) -> None:
         """Look at everything anew, and bring the gadget to what it ought to be."""
-        if not self._stopped:
+        if not self._stop.begun:
             self._problem = None
             was_bound = bool(self._exporter.udc)
             try:
@@ -226,7 +220,7 @@ class Daemon:
         if self._config is None:
             # What an earlier run exported may be the very disk that this file was to exclude.
             self._exporter.withdraw()
-            reason = "not exported: the configuration is wrong"
+            reason = "the configuration is wrong"
             found = self._scan.disks()
             self._verdicts = tuple(Verdict(f.disk, False, f.refusal or reason) for f in found)
             return
@@ -312,7 +306,7 @@ class Daemon:
             fd = export.start_flush().fileno()
         except OSError:
             # No room for another process. A stop does not wait for some, and says so.
-            export.lost = self._stopped
+            export.lost = self._stop.begun
             self._alarms.set("flush", RETRY_S, self._flush_due)
             return
         self._loop.watch(fd, partial(self._on_flushed, export, fd))
@@ -323,7 +317,7 @@ class Daemon:
         self._exporter.end_flush(export)
         if not self._host.ready:
             export.signal(Signal.HOST_GONE)
-        if export.life is Life.EJECTED and self._config is not None and not self._stopped:
+        if export.life is Life.EJECTED and self._config is not None and not self._stop.begun:
             self._afterwards.flushed(export, self._config, all_ejected=self._all_ejected())
         self._flush_due()
         if export.leaving:
@@ -355,20 +349,22 @@ class Daemon:
         """All that is exported, by LUN."""
         return [export for _, export in sorted(self._exporter.exports.items())]
 
-    def _show(self) -> None:
-        self._panel.choose(self._config or Config())
+    def _show(self, *, starting: bool = False) -> None:
         facts = Facts(
             config=self._config,
             config_problem=self._config_problem,
-            problem=self._problem,
+            problem=self._stop.problem if self._stop.begun else self._problem,
             awaited=self._awaited,
             disks=sum(export.hold is not None for export in self.exports),
+            ejected=sum(export.hold is not None and export.ejected for export in self.exports),
             bound=bool(self._exporter.udc),
             wants_gadget=self._exporter.wants_gadget,
             note=self._exporter.gadget.note,
+            controllers=len(self._exporter.gadget.controllers()),
             without_controller_s=self._loop.clock() - self._unbound_since,
-            stopped=self._stopped,
+            stopped=self._stop.begun,
             stopping=self.stopping,
+            starting=starting,
         )
         phase, message, problem = phase_of(facts)
         exported = phase is Phase.EXPORTED
@@ -381,17 +377,21 @@ class Daemon:
             message=message,
             board=self._board,
             problem=problem,
-            advice=tuple(self._advice(exported=exported)),
+            advice=tuple(self._advice(bound=facts.bound)),
             controller=self._host.controller(self._exporter.gadget.note),
             disks=rows(self.exports, self._verdicts, self._exporter.visible if exported else None),
-            safe_to_unplug=bool(self._stopped_safely) if self._stopped else self._all_ejected(),
+            safe_to_unplug=bool(self._stop.safely) if self._stop.begun else self._all_ejected(),
             serial_console=self._login.tty,
         )
         self._panel.show(self.status)
+        leaving = any(each.leaving and each.life is Life.EJECTING for each in self.exports)
+        while self._after_reload and not leaving:
+            self._after_reload.pop(0)()
 
-    def _advice(self, *, exported: bool) -> Iterator[Problem]:
-        if exported and not self._all_ejected():  # Hosts put to sleep what they have ejected.
-            touched = any(export.touched for export in self.exports)
+    def _advice(self, *, bound: bool) -> Iterator[Problem]:
+        if bound and not self._all_ejected():  # Hosts put to sleep what they have ejected.
+            touched = any(each.touched for each in self.exports)
+            touched |= not any(each.has_medium for each in self.exports)
             yield from about_link(self._host.link(touched=touched))
         if self._config_problem and self._config:
             yield self._config_problem

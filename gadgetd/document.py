@@ -100,7 +100,7 @@ def join(path: str, key: str) -> str:
 
 def hint(file: Path) -> str:
     """What to do about an error in the file."""
-    return f"correct it, then try: gadgetd check {file}"
+    return f"correct it; to try it: gadgetd check {file}"
 
 
 def decode(data: bytes | str, file: Path) -> str:

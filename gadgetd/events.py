@@ -36,7 +36,8 @@ def events(old: Status | None, new: Status) -> list[Event]:
         result.append(_safe(new))
     if (before.version, before.board) != (new.version, new.board):
         result.append(_started(new))
-    if new.controller != before.controller:
+    stopped = new.phase is Phase.STOPPED  # What goes then goes by our own doing, and that is said.
+    if new.controller != before.controller and not stopped:
         result += _controller(before.controller, new.controller)
     if new.serial_console != before.serial_console:
         result.append(_serial_console(new))
@@ -44,23 +45,10 @@ def events(old: Status | None, new: Status) -> list[Event]:
     message_counts = new.phase is not Phase.EXPORTED and before.message != new.message
     if before.phase is not new.phase or message_counts:
         result.append(_phase(new))
-    result += _host(before.controller, new.controller)
+    if not stopped:
+        result += _host(before.controller, new.controller)
     result += _luns(before, new)
-    if before.problem != new.problem:
-        if new.problem:
-            result.append(_trouble("problem", new.problem, active=True))
-        elif before.problem:
-            result.append(_trouble("problem", before.problem, active=False))
-    result += [
-        _trouble("advice", advice, active=False)
-        for advice in before.advice
-        if advice not in new.advice
-    ]
-    result += [
-        _trouble("advice", advice, active=True)
-        for advice in new.advice
-        if advice not in before.advice
-    ]
+    result += _troubles(before, new)
     if new.safe_to_unplug and not before.safe_to_unplug:
         result.append(_safe(new))
     return result
@@ -167,7 +155,7 @@ def _by_name(status: Status) -> dict[str, DiskStatus]:
 def _disks(before: Status, new: Status) -> Iterator[Event]:
     old_rows, rows = _by_name(before), _by_name(new)
     for name, row in old_rows.items():
-        if name not in rows:
+        if name not in rows and new.phase is not Phase.STOPPED:
             yield _event(f"{name} is no longer there", "disk_removed", name=name, lun=row.lun)
     for name, row in rows.items():
         old = old_rows.get(name)
@@ -249,10 +237,26 @@ def _luns(before: Status, new: Status) -> Iterator[Event]:
         )
 
 
-def _trouble(name: str, trouble: Problem, *, active: bool) -> Event:
+def _troubles(before: Status, new: Status) -> Iterator[Event]:
+    """Give what is over first, so that what is last is what is wrong now."""
+    if before.problem and not new.problem:
+        yield _trouble("problem", before.problem, active=False, now=new)
+    for advice in before.advice:
+        if advice not in new.advice:
+            yield _trouble("advice", advice, active=False, now=new)
+    if new.problem and before.problem != new.problem:
+        yield _trouble("problem", new.problem, active=True, now=new)
+    for advice in new.advice:
+        if advice not in before.advice:
+            yield _trouble("advice", advice, active=True, now=new)
+
+
+def _trouble(name: str, trouble: Problem, *, active: bool, now: Status) -> Event:
     words = text.problem(trouble)
     if not active:
-        words = f"over: {words}"
+        # The same trouble can go from advice to the problem, or back.
+        goes_on = trouble == now.problem or trouble in now.advice
+        words = f"goes on: {words}" if goes_on else f"over: {words}"
     elif trouble.hint:
         words += f" - {trouble.hint}"
     return _event(

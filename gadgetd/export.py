@@ -67,6 +67,8 @@ class Export:
     io_errors: int = 0
     adopted: bool = False
     """It was exported by an earlier run already, whose counts are lost."""
+    board_readers: int = 0
+    """Programs of the board that read it now, so that its reads are not the host's."""
 
     @property
     def name(self) -> str:
@@ -112,6 +114,8 @@ class Export:
         if counters is None:
             return
         delta = counters - self.seen
+        if self.board_readers:
+            delta = Counters(0, delta.written_bytes)
         elapsed_s = now - self.looked_at
         self.seen, self.looked_at = counters, now
         self.total = Counters(

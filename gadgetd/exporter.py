@@ -180,20 +180,19 @@ class Exporter:
 
     def look(self) -> list[Export]:
         """Read all counters and LUNs; returns the exports whose eject by the host is new."""
-        now = self._clock()
         for export in self.exports.values():
-            if export.hold:
-                export.observe(read_counters(export.name, self._sys), now)
-        return self.notice_ejects()
-
-    def notice_ejects(self) -> list[Export]:
-        """Find the LUNs that the host has emptied since the last look."""
+            self.count(export)
         ejected = []
         for export in self.exports.values():
             if export.inserted and self.gadget.is_empty(export.number):
                 self._mark_ejected(export, by_host=True)
                 ejected.append(export)
         return ejected
+
+    def count(self, export: Export) -> None:
+        """Read the counters of one disk, if it is there."""
+        if export.hold:
+            export.observe(read_counters(export.name, self._sys), self._clock())
 
     def eject(self, export: Export, *, force: bool) -> None:
         """Take the disk out of its LUN. GadgetError if the host has locked it and not `force`."""
@@ -255,11 +254,11 @@ class Exporter:
 
     def _part_from(self, verdicts: Sequence[Verdict]) -> None:
         wanted = {identify(v.disk) for v in verdicts if v.exported}
-        unwanted = {identify(v.disk): v for v in verdicts if not v.exported}
+        unwanted = {identify(v.disk) for v in verdicts if not v.exported}
         for number, export in list(self.exports.items()):
             who = identify(export.verdict.disk)
             if who in unwanted:
-                self._dismiss(number, export, unwanted[who])
+                self._dismiss(number, export)
             elif export.hold and (who not in wanted or not export.hold.still(export.verdict.disk)):
                 self._leave(export)
             elif export.leaving and export.life is not Life.EJECTING:
@@ -267,9 +266,9 @@ class Exporter:
                 if export.life is Life.EJECTED:
                     self.insert(export)
 
-    def _dismiss(self, number: int, export: Export, verdict: Verdict) -> None:
+    def _dismiss(self, number: int, export: Export) -> None:
         """Take a disk that is there from the host, and let go of it once it is flushed."""
-        export.verdict, export.leaving = verdict, True
+        export.leaving = True
         if export.hold and not export.ejected:
             self.gadget.take_out(number)
             self._mark_ejected(export, by_host=False)

@@ -31,9 +31,10 @@ class Hold:
     def lost_data(self) -> bool:
         """Tell whether the kernel failed to write what it still had in RAM for the disk.
 
-        For a disk that has left: what is to be written fails at once. An fsync will not do, it
-        also fails on a disk that was written completely, for that cannot empty its cache any
-        more. Source: sync_file_range(2).
+        For a disk that has left. An fsync will not do, it also fails on a disk that was written
+        completely, for that cannot empty its cache any more. An SD card's writes fail and tell
+        (source: mmc_blk_remove, del_gendisk); of an NVMe disk's the kernel drops what it has not
+        begun to write, and nothing tells (measured, docs/kernel.md). Source: sync_file_range(2).
         """
         import ctypes
 

@@ -114,7 +114,9 @@ class Host:
         if self.awake and before != "suspended":
             # Set up anew though the cable was not out in between: the host has reset us.
             self._resets += self._was_ready and before not in _CABLE_OUT
-            self._was_ready = True
+            # A state that was there at the first look may be of before the gadget was bound: some
+            # drivers keep it. The host that then sets us up has not reset us.
+            self._was_ready = bool(before)
             self._arrived()
         elif not self.ready:
             if self.state in _CABLE_OUT:

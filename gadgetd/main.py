@@ -73,6 +73,6 @@ def _lock(path: Path) -> int:
     except OSError as error:
         os.close(fd)
         raise GadgetdError(
-            "gadgetd is running already", hint="see gadgetd status; to pause it: gadgetd stop"
+            "another one is running already", hint="see gadgetd status; to pause it: gadgetd stop"
         ) from error
     return fd

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import count
 from pathlib import Path
 
-from gadgetd.config import Config
+from gadgetd.config import Config, Consoles
 from gadgetd.console import Console
 from gadgetd.events import events
 from gadgetd.led import Blinker, find, pattern_for
@@ -35,30 +36,38 @@ class Panel:
         self._timer: Timer | None = None
         self._writable_fd = -1
         self._shown: Status | None = None
-        self._chosen: object = None
-        self.advice: tuple[Problem, ...] = ()
-        """What is odd about the consoles or the LED that the configuration names."""
+        self._consoles: Consoles | None = None
+        self._led: str | None = None
+        self._sequence = count(1)  # It goes on when the configuration names another UART.
+        self._about_consoles: tuple[Problem, ...] = ()
+        self._about_led: tuple[Problem, ...] = ()
         self.log: deque[str] = deque(maxlen=LOG_LINES)
         """Each line begins with the loop's clock in seconds, as the kernel's own log does."""
 
+    @property
+    def advice(self) -> tuple[Problem, ...]:
+        """What is odd about the consoles or the LED that the configuration names."""
+        return (*self._about_consoles, *self._about_led)
+
     def choose(self, config: Config) -> None:
         """Use the consoles and the LED that the configuration names; the same ones go on."""
-        chosen = (config.consoles, config.led)
-        if chosen == self._chosen:
-            return
-        self._chosen = chosen
-        self._forget_fd()
-        self._console.close()
-        self._console, about_console = Console.open(
-            config.consoles.hdmi,
-            config.consoles.uart,
-            sys_class_tty=self._sys / "class" / "tty",
-            dev=self._dev,
-        )
-        self._blinker.release()
-        led, about_led = find(self._sys / "class" / "leds", config.led, self._board_model)
-        self._blinker = Blinker(led)
-        self.advice = (*about_console, *((about_led,) if about_led else ()))
+        if config.consoles != self._consoles:
+            self._consoles = config.consoles
+            self._forget_fd()
+            self._console.close()
+            self._console, self._about_consoles = Console.open(
+                config.consoles.hdmi,
+                config.consoles.uart,
+                sys_class_tty=self._sys / "class" / "tty",
+                dev=self._dev,
+                sequence=self._sequence,
+            )
+        if config.led != self._led:
+            self._led = config.led
+            self._blinker.release()
+            led, about = find(self._sys / "class" / "leds", config.led, self._board_model)
+            self._blinker = Blinker(led)
+            self._about_led = (about,) if about else ()
 
     def show(self, status: Status) -> None:
         """Show a status everywhere."""

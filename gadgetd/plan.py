@@ -268,7 +268,7 @@ def _judge(found: Found, config: Config) -> Verdict:
 
 
 def _unmatched(disk: Disk) -> str:
-    reason = "no rule in disks: matches"
+    reason = "no rule of disks matches"
     if disk.kind in _ASKED_FOR:
         reason += f"; to export it, add a rule to disks: such as - kind: {disk.kind}"
     return reason

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gadgetd.blockscan import Pending
-from gadgetd.config import Config
+from gadgetd.config import AUTO, Config
 from gadgetd.disk import Verdict
 from gadgetd.errors import ConfigError, GadgetdError
 from gadgetd.export import Export, Waits
 from gadgetd.status import DiskStatus, Life, Phase, Problem
 
 _NO_CONTROLLER = "config.txt needs dtoverlay=dwc2,dr_mode=peripheral; see the kernel's log: dmesg"
+_TAKEN = "unbind the gadget that has it: see /sys/kernel/config/usb_gadget"
+_MISNAMED = "name another one in usb.udc of gadgetd.yaml, or auto; then: gadgetd reload"
+_NO_DISK = "no disk to export; waiting for one"
 _LATER = "waits until the host is idle: adding it disconnects all disks for a moment"
 
 
@@ -26,15 +30,21 @@ class Facts:
     """The kernel refused a step."""
     awaited: Sequence[Pending] = ()
     disks: int = 0
+    """That are there and exported or to be exported, those that were ejected included."""
+    ejected: int = 0
     bound: bool = False
     wants_gadget: bool = False
     """There is something to export: a disk, an empty slot, a serial console."""
     note: str = ""
     """Why there is no controller."""
+    controllers: int = 0
+    """How many the board has, whoever uses them."""
     without_controller_s: float = 0.0
     stopped: bool = False
     stopping: bool = False
     """Stopped, and disks are still being flushed."""
+    starting: bool = False
+    """The disks have not been looked at yet."""
 
 
 def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
@@ -46,21 +56,43 @@ def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
     if facts.config is None:
         message = "the configuration is wrong: nothing is exported"
         return Phase.CONFIG_ERROR, message, facts.config_problem
+    if facts.starting:
+        return Phase.STARTING, "starting", None
     if facts.problem is not None:
         return Phase.FAILED, "the disks cannot be exported; trying again", facts.problem
-    if facts.bound:
-        return Phase.EXPORTED, f"{_count(facts.disks)} exported", None
+    if facts.bound and facts.disks:
+        return Phase.EXPORTED, _exported(facts), None
     if facts.awaited:
         names = ", ".join(pending.text for pending in facts.awaited)
         return Phase.WAITING_FOR_DISKS, f"waiting for {names}", None
-    if not facts.wants_gadget:
-        return Phase.WAITING_FOR_DISKS, "no disk to export; waiting for one", None
-    problem = None
-    if facts.without_controller_s >= facts.config.wait.udc_s:
-        waited = f" after {facts.config.wait.udc_s:g} s" if facts.config.wait.udc_s else ""
-        problem = Problem(f"{facts.note}{waited}", _NO_CONTROLLER)
-    message = f"{_count(facts.disks)} ready; waiting for a USB device controller"
-    return Phase.WAITING_FOR_UDC, message, problem
+    if facts.bound or not facts.wants_gadget:
+        # Bound to show the host empty LUNs, slots among them, or a serial console.
+        return Phase.WAITING_FOR_DISKS, _NO_DISK, None
+    named = facts.config.usb.udc
+    which = "a USB device controller" if named == AUTO else f"USB device controller {named}"
+    message = f"{_count(facts.disks)} ready; waiting for {which}"
+    return Phase.WAITING_FOR_UDC, message, _no_controller(facts, facts.config)
+
+
+def _exported(facts: Facts) -> str:
+    with_host = facts.disks - facts.ejected
+    if not facts.ejected:
+        return f"{_count(with_host)} exported"
+    ejected = f"{_count(facts.ejected)} ejected"
+    return f"{_count(with_host)} exported, {ejected}" if with_host else ejected
+
+
+def _no_controller(facts: Facts, config: Config) -> Problem | None:
+    limit_s, hint = config.wait.udc_s, _TAKEN
+    if facts.without_controller_s < limit_s:
+        return None
+    if not facts.controllers:
+        hint = _NO_CONTROLLER
+    elif config.usb.udc != AUTO:
+        hint = _MISNAMED
+    waited = f" after {limit_s:g} s" if limit_s else ""
+    # What is missing, for how long, and only then what there is instead.
+    return Problem(re.sub("(?=[:;] |$)", waited, facts.note, count=1), hint)
 
 
 def problem_of(error: GadgetdError) -> Problem:
@@ -69,6 +101,12 @@ def problem_of(error: GadgetdError) -> Problem:
         where = (str(error.file), error.line, error.column, error.key, error.expected)
         return Problem(error.message, error.hint, *where)
     return Problem(error.message, error.hint)
+
+
+def to_go_on(config_problem: Problem) -> Problem:
+    """Add to what is wrong in a file how to have the corrected one used."""
+    hint = f"{config_problem.hint}; to use it: gadgetd reload".removeprefix("; ")
+    return replace(config_problem, hint=hint)
 
 
 def about_change(

@@ -134,5 +134,7 @@ def to_json(status: Status) -> dict[str, Any]:
     for row in value["disks"]:
         disk = row.pop("disk")
         disk["node"] = str(disk["node"])
+        if row["lun"] is None:
+            row["life"] = None
         row.update(disk | {"read_only": row["read_only"]})
     return value

@@ -137,10 +137,11 @@ def host(controller: Controller) -> str:
 def life(row: DiskStatus) -> str:
     """Return what a LUN is doing, with what was moved so far: `writing 12.3 MB/s, 1.20 GB`."""
     words = _LIVES.get(row.life, row.life.value)
-    if row.life is Life.WRITING:
-        return f"{words} {size(row.rate_bytes_s)}/s, {size(row.written_bytes)}"
-    if row.life is Life.READING:
-        return f"{words} {size(row.rate_bytes_s)}/s, {size(row.read_bytes)}"
+    if row.life in (Life.READING, Life.WRITING):
+        # Between two looks nothing may have moved, though it goes on.
+        rate = f" {size(row.rate_bytes_s)}/s" if row.rate_bytes_s else ""
+        moved = row.read_bytes if row.life is Life.READING else row.written_bytes
+        return f"{words}{rate}, {size(moved)}"
     if row.life in (Life.IDLE, Life.FLUSHED) and row.written_bytes:
         return f"{words}, {size(row.written_bytes)} written"
     return words

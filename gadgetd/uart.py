@@ -16,7 +16,8 @@ import os
 import signal
 import termios
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 from gadgetd import text
@@ -26,6 +27,7 @@ from gadgetd.terminal import NOBODY, Foreground, Owner, Watch, open_terminal
 _CLEAR = b"\r\x1b[K"
 """To the line's begin, and erase it."""
 _SAFE = '"event":"safe_to_unplug","safe":true'
+_WAIT = "do not unplug"
 
 
 class Uart:
@@ -34,7 +36,7 @@ class Uart:
     It never raises for the terminal's sake: a terminal that is missing is tried again with the
     next event. `next_poll` says when `pump` wants to be called again; while `wants_write`, also
     when poll(2) says that `fileno` can be written to (or reports an error). All times are
-    seconds of a monotonic clock.
+    seconds of a monotonic clock. `sequence` numbers the events.
     """
 
     HELD_MAX = 200
@@ -56,6 +58,7 @@ class Uart:
         open_fd: Callable[[str], int] = open_terminal,
         write: Callable[[int, bytes], int] = os.write,
         kill: Callable[[int, int], None] = os.kill,
+        sequence: Iterator[int] | None = None,
     ) -> None:
         self._path = path
         self._proc = proc
@@ -67,8 +70,10 @@ class Uart:
         self._watch: Watch | None = None
         self._held: deque[str] = deque()
         self._held_bytes = 0
+        self._program = False
+        """What is held waits for a program to end, and not only for a shell."""
         self._dropped = 0
-        self._sequence = 0
+        self._sequence = sequence or count(1)
         self._output = b""
         """A batch that is being written."""
         self._redraw_pid = 0
@@ -82,8 +87,10 @@ class Uart:
             if event.fields.get("safe") is False:
                 # A word that has been taken back before it was said must not be said.
                 self._forget(_SAFE)
-            self._sequence += 1
-            self._hold(_record(event, self._sequence))
+            if self._program:
+                # Whoever looks at that program must not be told then to wait for what is over.
+                self._forget(_WAIT, *_subject(event))
+            self._hold(_record(event, next(self._sequence)))
         if events:
             self.pump(now)
 
@@ -140,8 +147,11 @@ class Uart:
             self._held_bytes -= len(self._held.popleft())
             self._dropped += 1
 
-    def _forget(self, words: str) -> None:
-        self._held = deque(record for record in self._held if words not in record)
+    def _forget(self, *words: str) -> None:
+        """Drop the records that hold all these words."""
+        self._held = deque(
+            record for record in self._held if not all(each in record for each in words)
+        )
         self._held_bytes = sum(map(len, self._held))
 
     def _pump(self, now: float) -> None:
@@ -177,6 +187,7 @@ class Uart:
         begin = _CLEAR
         redraw_pid = 0
         if foreground.owner is Owner.PROGRAM:
+            self._program = True
             self._retry_at = now + self.POLL_S
             return False
         if foreground.owner is Owner.LOGIN:
@@ -200,6 +211,7 @@ class Uart:
         self._output = output if translates else output.replace(b"\n", b"\r\n")
         self._redraw_pid = redraw_pid
         self._held.clear()
+        self._program = False
         self._held_bytes = self._dropped = 0
         return True
 
@@ -214,6 +226,12 @@ class Uart:
                 os.close(self._fd)
         self._fd = -1
         self._redraw_pid = 0
+
+
+def _subject(event: Event) -> tuple[str, ...]:
+    """Give what the records of all events about the same LUN, or of the same kind, hold."""
+    same = ("event", "lun", "name") if event.fields["event"] == "lun" else ("event",)
+    return tuple(text.json_line({key: event.fields[key]})[1:-1] for key in same)
 
 
 def _record(event: Event, sequence: int) -> str:

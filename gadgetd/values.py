@@ -23,12 +23,7 @@ _HEX = re.compile(r"0x[0-9a-fA-F]{1,16}")
 _DECIMAL = re.compile(r"[-+]?(?=\.?[0-9])(0|[1-9][0-9]{0,9})?(\.[0-9]{0,9})?")
 _SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?(?:([KMGT])(I)?)?B", re.IGNORECASE)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
-_NOUNS = {
-    "bool": "a boolean",
-    "int": "a number",
-    "float": "a number",
-    "timestamp": "a date",
-}
+_NOUNS = {"bool": "a boolean", "int": "a number", "float": "a number", "timestamp": "a date"}
 
 
 class Refused(Exception):  # noqa: N818 - caught by options.py, which makes a ConfigError of it
@@ -75,7 +70,7 @@ class Flag(Value):
 
     def read(self, given: Scalar) -> bool:
         if given.quoted or given.text not in ("true", "false"):
-            raise Refused(_unsuitable(given))
+            raise Refused(_unsuitable(given, "bool"))
         return given.text == "true"
 
     def yaml(self, value: object) -> str:
@@ -152,7 +147,7 @@ class Seconds(Value):
 
     def read(self, given: Scalar) -> float:
         if given.quoted or not _DECIMAL.fullmatch(given.text):
-            raise Refused(_unsuitable(given))
+            raise Refused(_unsuitable(given, "int", "float"))
         return _limited(float(given.text), 0, self.high, given)
 
     def yaml(self, value: object) -> str:
@@ -365,8 +360,10 @@ class Named(Value):
         return self.text.read(given)
 
 
-def _unsuitable(given: Scalar) -> str:
-    """What the value is, for a place where something else belongs."""
+def _unsuitable(given: Scalar, *wanted: str) -> str:
+    """What the value is, for a place where something else belongs; `wanted` are meanings."""
+    if given.meaning in wanted and not given.quoted:
+        return f"{shown(given.text)} is not written plainly"
     if given.meaning == "null":
         return f"{shown(given.text)} is no value" if given.text else "there is no value"
     if given.quoted and given.text:

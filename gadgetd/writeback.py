@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from gadgetd.config import Writeback
+from gadgetd.status import Problem
 
 EXPIRE_CENTISECS = 100
 WAKEUP_CENTISECS = 50
@@ -17,8 +18,8 @@ WAKEUP_CENTISECS = 50
 kernel's 30 s and 5 s would leave a small write in RAM long after the host's progress bar ended."""
 
 
-def limit(bounds: Writeback, proc: Path = Path("/proc")) -> tuple[str, ...]:
-    """Set the kernel's bounds and return a sentence for each that it refused.
+def limit(bounds: Writeback, proc: Path = Path("/proc")) -> tuple[Problem, ...]:
+    """Set the kernel's bounds and say which it refused.
 
     Source: Documentation/admin-guide/sysctl/vm.rst.
     """
@@ -37,5 +38,6 @@ def limit(bounds: Writeback, proc: Path = Path("/proc")) -> tuple[str, ...]:
             finally:
                 os.close(fd)
         except OSError as error:
-            refused.append(f"cannot set vm.{name} to {value}: {error.strerror}")
+            words = f"cannot set vm.{name} to {value}: {error.strerror}"
+            refused.append(Problem(words, "a slow disk may stall the host; see docs/slow-media.md"))
     return tuple(refused)

@@ -474,3 +474,35 @@ def test_python_m_gadgetd_is_gadgetd() -> None:
         "runpy.run_module('gadgetd', run_name='__main__')"
     )
     assert result.stdout == f"gadgetd {__version__}\n"
+
+
+def test_an_insert_says_what_came_of_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    Linked(bench, monkeypatch, "mmcblk0")
+    assert main(["eject", "0"]) == OK
+    capsys.readouterr()
+    assert main(["insert", "0"]) == OK
+    assert capsys.readouterr().out == "mmcblk0 is LUN 0 again\n"
+
+
+def test_a_hash_that_is_interrupted_says_so(
+    daemon: FakeDaemon, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "sha256", interrupt)
+    assert main(["hash", "0"]) == FAILED
+    assert "interrupted: there is no sum of 0" in capsys.readouterr().err
+    assert daemon.asked == []
+
+
+def test_a_good_file_that_is_not_used_yet_says_how_to_have_it_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    path = tmp_path / "gadgetd.yaml"
+    path.write_text("slots: 1\n")
+    monkeypatch.setattr("gadgetd.cli.CONFIG", path)
+    assert main(["check", str(path)]) == OK
+    assert capsys.readouterr().out == f"{path}: good; to use it: gadgetd reload\n"

@@ -61,7 +61,14 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
 @given(STATUSES)
 def test_a_status_survives_the_way_over_the_socket(now: Status) -> None:
     text = json.dumps(to_json(now))
-    rows = tuple(replace(row, disk=replace(row.disk, read_only=row.read_only)) for row in now.disks)
+    rows = tuple(
+        replace(
+            row,
+            disk=replace(row.disk, read_only=row.read_only),
+            life=row.life if row.lun is not None else Life.WAITING,  # It has none.
+        )
+        for row in now.disks
+    )
     assert client.from_json(json.loads(text)) == replace(now, disks=rows)
 
 
@@ -83,7 +90,7 @@ def test_a_status_is_drawn_when_it_changes_and_only_then(daemon: FakeDaemon) -> 
 # Finding a disk
 
 
-@pytest.mark.parametrize("wanted", ["1", "nvme1n1"])
+@pytest.mark.parametrize("wanted", ["1", "nvme1n1", "/dev/nvme1n1"])
 def test_a_disk_is_found_by_lun_or_name(wanted: str) -> None:
     assert client.find(status(nvme(0), nvme(1)), wanted).disk.name == "nvme1n1"
 
@@ -161,7 +168,7 @@ def test_another_file_judges_though_a_daemon_runs(
     # The daemon itself has what it exports open, which is no use of the board's.
     board.open = {"nvme0n1", "nvme1n1", "nvme2n1"}
     assert told(client.scan(path)) == [
-        ("mmcblk0", False, "no rule in disks: matches"),
+        ("mmcblk0", False, "no rule of disks matches"),
         ("nvme0n1", True, f"exported by {path}:1"),
         ("nvme1n1", True, f"exported by {path}:1"),
         ("nvme2n1", False, "in use on the board"),
@@ -351,3 +358,15 @@ def test_a_disk_that_cannot_be_read_is_told_with_the_place(
     medium.node.unlink()
     with pytest.raises(GadgetdError, match="cannot read nvme0n1 at byte 0: No such file"):
         client.sha256("nvme0n1", lambda *_: None, medium.sys)
+
+
+def test_the_daemon_is_told_who_reads_the_disk(daemon: FakeDaemon, tmp_path: Path) -> None:
+    medium = Medium(tmp_path, daemon, b"x" * 4096)
+    client.sha256("0", lambda *_: None, medium.sys)
+    told = [request for request in daemon.asked if request["command"] == "hash"]
+    assert told == [{"command": "hash", "disk": "0", "pid": os.getpid()}]
+
+
+def test_while_stopped_no_disk_is_looked_for() -> None:
+    with pytest.raises(ControlError, match="stopped: nothing"):
+        client.find(status(phase=Phase.STOPPED, message="stopped: nothing is exported"), "0")

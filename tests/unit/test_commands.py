@@ -99,7 +99,7 @@ def test_what_is_out_already_cannot_be_ejected(bench: Bench) -> None:
 
 def test_an_ejected_disk_is_inserted_and_one_that_is_there_is_not(bench: Bench) -> None:
     shell = Shell(bench, "mmcblk0")
-    with pytest.raises(ControlError, match="cannot be inserted: it is idle"):
+    with pytest.raises(ControlError, match="cannot be inserted: it was not ejected"):
         shell("insert", disk="mmcblk0")
     shell("eject", disk="mmcblk0")
     assert reply(shell("insert", disk="mmcblk0")) == {"ok": True}
@@ -121,7 +121,7 @@ def test_a_disk_that_failed_in_its_lun_needs_an_eject_before_an_insert(bench: Be
     bench.traffic("mmcblk0", written=MIB)
     bench.loop.run_for(QUIET_S + 1)
     assert lives(shell.daemon) == {"mmcblk0": "write error"}
-    with pytest.raises(ControlError, match="cannot be inserted: it is write error"):
+    with pytest.raises(ControlError, match="cannot be inserted: it was not ejected"):
         shell("insert", disk="mmcblk0")
     assert lives(shell.daemon) == {"mmcblk0": "write error"}
     shell("eject", disk="mmcblk0")
@@ -227,3 +227,66 @@ def test_a_reload_tells_what_came_of_it(bench: Bench) -> None:
     status = reply(shell("reload"))["status"]
     assert status["advice"][0]["key"] == "slot"
     assert status["phase"] == Phase.EXPORTED
+
+
+@pytest.mark.parametrize("text", ["disks: []\n", "exclude: [{kind: nvme}]\n"])
+def test_a_reload_replies_once_what_is_excluded_now_is_flushed_and_let_go(
+    bench: Bench, text: str
+) -> None:
+    shell = Shell(bench, "mmcblk0", "nvme0n1")
+    bench.flush_result = None
+    bench.configure(text)
+    assert shell("reload") is None
+    while any(not flush.over for flush in bench.flushes):
+        assert shell.replies == []
+        next(flush for flush in bench.flushes if not flush.over).finish()
+        bench.loop.settle()
+    (answer,) = shell.replies
+    exported = [row["name"] for row in answer["status"]["disks"] if row["lun"] is not None]
+    assert exported == ([] if text.startswith("disks") else ["mmcblk0"])
+
+
+def test_a_stop_meanwhile_answers_a_reload_too(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    bench.flush_result = None
+    bench.configure("disks: []\n")
+    assert shell("reload") is None
+    assert shell("stop") is None
+    bench.flush_result = 0
+    for flush in bench.flushes:
+        flush.finish()
+    bench.loop.settle()
+    assert len(shell.replies) == 2
+
+
+def test_after_a_start_with_a_wrong_file_the_corrected_one_is_used_by_another_start(
+    bench: Bench,
+) -> None:
+    shell = Shell(bench, "mmcblk0")
+    shell("stop")
+    bench.configure("slot: 2\n")
+    status = reply(shell("start"))["status"]
+    assert status["phase"] == Phase.CONFIG_ERROR
+    assert status["problem"]["hint"].endswith("to use it: gadgetd reload")
+    bench.configure("slots: 2\n")
+    assert reply(shell("start"))["status"]["phase"] == Phase.EXPORTED
+
+
+def test_a_disk_can_be_named_as_hash_prints_it(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    assert reply(shell("eject", disk="/dev/mmcblk0")) == {"ok": True}
+
+
+def test_while_stopped_a_command_about_a_disk_hears_that(bench: Bench) -> None:
+    shell = Shell(bench, "mmcblk0")
+    shell("stop")
+    with pytest.raises(ControlError, match="stopped: nothing is exported"):
+        shell("eject", disk="0")
+
+
+@pytest.mark.parametrize("fields", [{}, {"pid": "x"}, {"pid": None}, {"pid": -1}, {"pid": 1 << 40}])
+def test_a_hash_by_no_process_is_refused(bench: Bench, fields: dict[str, object]) -> None:
+    shell = Shell(bench, "mmcblk0")
+    with pytest.raises(ControlError, match="no such process"):
+        shell("hash", disk="0", **fields)
+    assert shell.daemon.exports[0].board_readers == 0

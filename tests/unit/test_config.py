@@ -346,7 +346,7 @@ ERRORS = [
     ("consoles: {hdmi: }", 1, None, "consoles.hdmi", "there is no value"),
     ("consoles: auto", 1, 11, "consoles", "expected a mapping of hdmi, uart"),
     # Flags
-    ("usb: {acm: yes}", 1, 12, "usb.acm", "'yes' is a boolean; expected true or false"),
+    ("usb: {acm: yes}", 1, 12, "usb.acm", "'yes' is not written plainly; expected true or false"),
     ("usb: {acm: 'true'}", 1, 12, "usb.acm", "is text, being in quotes"),
     ("usb: {acm: 1}", 1, 12, "usb.acm", "'1' is a number; expected true or false"),
     ("usb: {acm: True}", 1, 12, "usb.acm", "expected true or false"),
@@ -375,7 +375,8 @@ ERRORS = [
     ("usb: {device_version: 0x010a}", 1, 23, "usb.device_version", "a digit over 9"),
     ("wait: {udc_s: -0.1}", 1, 15, "wait.udc_s", "too small"),
     ("wait: {udc_s: 3601}", 1, 15, "wait.udc_s", "too large"),
-    ("wait: {udc_s: .inf}", 1, 15, "wait.udc_s", "a number of seconds"),
+    ("wait: {udc_s: .inf}", 1, 15, "wait.udc_s", "'.inf' is not written plainly; expected"),
+    ("wait: {udc_s: 1_000}", 1, 15, "wait.udc_s", "'1_000' is not written plainly; expected"),
     ("wait: {udc_s: .nan}", 1, 15, "wait.udc_s", "a number of seconds"),
     ("wait: {udc_s: 5s}", 1, 15, "wait.udc_s", "'5s' is text"),
     ("wait: {udc_s: '5'}", 1, 15, "wait.udc_s", "text, being in quotes"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from gadgetd.configfs import ConfigFs
 from gadgetd.daemon import RETRY_S, TICK_S, Daemon
 from gadgetd.disk import Kind
 from gadgetd.errors import GadgetError
+from gadgetd.events import events
 from gadgetd.export import QUIET_S, Export
 from gadgetd.status import Life, Phase, Problem, Status
 from tests.contract.faulty import FaultyKernel
@@ -258,7 +260,7 @@ def test_a_wrong_configuration_at_boot_exports_nothing(bench: Bench) -> None:
     )
     assert bench.tree == []
     assert left_out(daemon.status) == {
-        "mmcblk0": "not exported: the configuration is wrong",
+        "mmcblk0": "the configuration is wrong",
     }
     assert all(status.phase is Phase.CONFIG_ERROR for status in bench.panel.statuses)
 
@@ -1490,3 +1492,67 @@ def test_a_serial_console_on_the_cable_gets_its_login_only_while_bound(
     daemon.stop(lambda: None)
     assert wanted[-1] is False
     assert tmp_path
+
+
+# What is said must be so
+
+
+def test_a_disk_that_is_taken_away_is_not_announced_before_it_is_gone(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_writes(bench, "nvme0n1")
+    before = len(bench.panel.statuses)
+    bench.flush_result = None
+    bench.configure("disks: [{kind: emmc}]\n")
+    daemon.reload()
+    bench.loop.run_for(5)
+    bench.flushes[-1].finish()
+    bench.loop.settle()
+    told = [
+        (event.fields["lun"], event.fields["reason"])
+        for old, new in pairwise(bench.panel.statuses[before - 1 :])
+        for event in events(old, new)
+        if event.fields["event"] == "disk" and event.fields["name"] == "nvme0n1"
+    ]
+    assert told == [(None, "no rule of disks matches")]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_nothing_to_export_is_one_state_with_one_word_and_no_advice(
+    bench: Bench, restart: bool
+) -> None:
+    daemon = boot(bench, "mmcblk0")
+    bench.configure("disks: []\n")
+    daemon.reload()
+    bench.loop.settle()
+    if restart:
+        daemon = bench.daemon()
+    bench.loop.run_for(60)
+    assert daemon.status.phase is Phase.WAITING_FOR_DISKS
+    assert daemon.status.message == "no disk to export; waiting for one"
+    assert advice(daemon) == ""
+
+
+def test_a_missing_cable_is_told_though_only_empty_slots_are_exported(bench: Bench) -> None:
+    bench.configure("slots: 1\n")
+    bench.unplug()
+    daemon = boot(bench)
+    bench.loop.run_for(60)
+    assert "no host" in advice(daemon)
+
+
+def test_what_is_ejected_is_not_counted_as_exported(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_ejects(bench, 0)
+    assert daemon.status.message == "1 disk exported, 1 disk ejected"
+    host_ejects(bench, 1)
+    assert daemon.status.message == "2 disks ejected"
+
+
+def test_a_start_keeps_the_consoles_that_the_file_names(bench: Bench) -> None:
+    bench.configure("consoles: {uart: none}\n")
+    daemon = boot(bench, "mmcblk0")
+    before = len(bench.panel.chosen)
+    daemon.stop(lambda: None)
+    bench.loop.settle()
+    daemon.resume()
+    assert [config.consoles.uart for config in bench.panel.chosen[before:]] == ["none"]

@@ -116,6 +116,19 @@ def test_what_we_did_to_the_host_ourselves_is_no_reset(cable: Cable) -> None:
     assert cable.host.link(touched=True).resets == 1
 
 
+def test_a_state_of_before_the_gadget_was_bound_makes_no_reset_of_the_first_connection(
+    tmp_path: Path,
+) -> None:
+    # dummy_udc keeps `configured` over an unbind; see docs/kernel.md.
+    cable = Cable(tmp_path)
+    cable.set("configured")
+    cable.host.follow(UDC)
+    cable.goes("default", "addressed", "configured")
+    assert cable.host.link(touched=True).resets == 0
+    cable.goes("default", "addressed", "configured")
+    assert cable.host.link(touched=True).resets == 1
+
+
 def test_how_long_a_state_has_lasted_is_told(cable: Cable) -> None:
     cable.goes(*ENUMERATION)
     cable.loop.run_for(7)

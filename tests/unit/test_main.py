@@ -146,7 +146,7 @@ def test_a_second_daemon_does_not_get_in_the_way(tmp_path: Path) -> None:
                 told.append(error.message)
             told.append(status()["phase"])
         """,
-    ) == ["gadgetd is running already", "exported"]
+    ) == ["another one is running already", "exported"]
 
 
 def test_a_command_that_comes_during_the_start_is_answered_after_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,26 @@ def test_other_consoles_are_told_all_from_the_start(desk: Desk) -> None:
     desk.loop.run_for(5)
     assert "version 0.1.0" in desk.read(desk.uart)
     assert "nvme0n1" in desk.read(desk.screen)
+
+
+def test_events_are_numbered_from_the_daemons_start_whatever_becomes_of_the_consoles(
+    desk: Desk,
+) -> None:
+    def numbers() -> list[int]:
+        desk.loop.run_for(5)
+        return [int(each) for each in re.findall(r'"seq":(\d+)', desk.read(desk.uart))]
+
+    desk.panel.choose(desk.config)
+    desk.panel.show(status(nvme(0)))
+    first = numbers()
+    assert first[0] == 1
+    desk.panel.choose(replace(desk.config, led="none"))
+    desk.panel.show(status(nvme(0)))
+    assert numbers() == []
+    desk.panel.choose(replace(desk.config, consoles=Consoles("none", "none")))
+    desk.panel.choose(desk.config)
+    desk.panel.show(status(nvme(0)))
+    assert numbers()[0] == first[-1] + 1
 
 
 def test_consoles_and_leds_that_are_not_there_are_told(desk: Desk) -> None:

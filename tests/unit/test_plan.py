@@ -102,10 +102,10 @@ def test_a_read_only_disk_is_exported_read_only_whatever_the_rule_says() -> None
 def test_a_disk_that_must_be_asked_for_says_how() -> None:
     (verdict,) = choose(found("sda"), Config())
     assert verdict.reason == (
-        "no rule in disks: matches; to export it, add a rule to disks: such as - kind: usb"
+        "no rule of disks matches; to export it, add a rule to disks: such as - kind: usb"
     )
     (verdict,) = choose(found("mmcblk0"), Config(disks=()))
-    assert verdict.reason == "no rule in disks: matches"
+    assert verdict.reason == "no rule of disks matches"
 
 
 @given(st.permutations(["mmcblk0", "mmcblk1", "nvme0n1", "nvme0n2", "nvme10n1", "sda", "sdb"]))

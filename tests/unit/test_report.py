@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gadgetd.blockscan import Pending
-from gadgetd.config import Config, Wait
+from gadgetd.config import Config, Usb, Wait
 from gadgetd.disk import Disk, Kind, Verdict
 from gadgetd.export import Export, Waits
 from gadgetd.life import Signal
@@ -177,3 +177,34 @@ def test_a_change_that_waits_says_what_for() -> None:
     (locked,) = about_change(Waits.LOCK, ("mmcblk0", "nvme0n1"), None)
     assert locked.message == "a change of mmcblk0, nvme0n1 waits: the host has locked the medium"
     assert "--force" in locked.hint
+
+
+NAMED = Config(usb=Usb(udc="nosuch"))
+MISSING = replace(GOOD, config=NAMED, bound=False, without_controller_s=10, controllers=1)
+
+
+def test_the_controller_that_is_waited_for_is_named() -> None:
+    message = phase_of(replace(MISSING, without_controller_s=0))[1]
+    assert message == "2 disks ready; waiting for USB device controller nosuch"
+
+
+def test_a_controller_that_the_file_misspells_is_to_be_corrected_there() -> None:
+    note = "usb.udc names nosuch, which is not there; there is dummy_udc.0"
+    told = phase_of(replace(MISSING, note=note))[2]
+    assert told is not None
+    assert told.message == (
+        "usb.udc names nosuch, which is not there after 10 s; there is dummy_udc.0"
+    )
+    assert "usb.udc" in told.hint
+    assert "config.txt" not in told.hint
+    told = phase_of(replace(MISSING, note=note, controllers=0))[2]
+    assert told is not None
+    assert "config.txt" in told.hint
+
+
+def test_a_controller_that_another_gadget_has_is_not_missed_in_config_txt() -> None:
+    note = "no free USB device controller: dummy_udc.0 is used by gadget g1"
+    told = phase_of(replace(MISSING, config=Config(), note=note))[2]
+    assert told is not None
+    assert told.message.startswith("no free USB device controller after 10 s: dummy_udc.0")
+    assert "unbind" in told.hint

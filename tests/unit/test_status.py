@@ -297,6 +297,32 @@ def test_problems_and_advice_are_told_when_they_begin_and_when_they_end() -> Non
     ]
 
 
+def test_what_is_wrong_now_is_said_after_what_is_over() -> None:
+    over, begun = Problem("a slow link"), Problem("no cable")
+    told = events(status(advice=(over,)), status(problem=begun))
+    assert [event.text for event in told] == ["over: a slow link", "no cable"]
+
+
+def test_an_advice_that_becomes_the_problem_is_not_called_over() -> None:
+    wrong = Problem("unknown key", "correct it")
+    told = events(status(advice=(wrong,)), status(problem=wrong))
+    assert [(e.text, e.fields["event"], e.fields["active"]) for e in told] == [
+        ("goes on: unknown key", "advice", False),
+        ("unknown key - correct it", "problem", True),
+    ]
+
+
+def test_reading_is_not_said_to_stand_still() -> None:
+    row = replace(nvme(0, life=Life.READING), read_bytes=16384)
+    assert text.life(row) == "reading, 16.4 kB"
+    assert text.life(replace(row, rate_bytes_s=8192)) == "reading 8.19 kB/s, 16.4 kB"
+
+
+def test_a_disk_without_a_lun_has_no_life() -> None:
+    lives = [row["life"] for row in to_json(status(nvme(0), left_out()))["disks"]]
+    assert lives == ["idle", None]
+
+
 def test_a_configuration_error_has_its_place_in_the_fields() -> None:
     trouble = Problem("bad", "", "/etc/gadgetd.yaml", 3, 5, "led", "text")
     event = one(status(), status(problem=trouble))
@@ -345,11 +371,10 @@ def test_the_documented_jig_works_on_what_the_uart_says() -> None:
         status(nvme(0), left_out()),
         status(replace(nvme(0), life=Life.EJECTED), left_out(), safe_to_unplug=True),
     ]
+    heard = [event for old, new in pairwise(shown) if new for event in events(old, new)]
     output = "".join(
-        f"gadgetd: {event.text}\r\n@gadgetd {text.json_line(event.fields)}\r\n"
-        for old, new in pairwise(shown)
-        if new
-        for event in events(old, new)
+        f"gadgetd: {event.text}\r\n@gadgetd {text.json_line({**event.fields, 'seq': seq})}\r\n"
+        for seq, event in enumerate(heard, 1)
     )
     lines = ["U-Boot\r\n", "@gadgetd {torn\r\n", *output.splitlines(keepends=True)]
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gadgetd.events import Event
+from gadgetd.events import Event, Fields
 from gadgetd.terminal import Foreground, Owner, Watch, is_terminal
 from gadgetd.uart import Uart
 
@@ -298,6 +298,53 @@ def test_the_word_safe_is_not_said_once_it_has_been_taken_back(bench: Bench) -> 
     bench.proc.end(50)
     bench.uart.pump(1.0)
     assert [(each["safe"], each["seq"]) for each in parsed(bench.read())] == [(False, 2)]
+
+
+def held(bench: Bench, *events: Event) -> list[dict[str, object]]:
+    """What comes out of events that came one after the other while a program had the line."""
+    bench.proc.add(50, "sh", foreground=60)
+    bench.proc.add(60, "gadgetd", foreground=60)
+    for event in events:
+        bench.uart.post([event], 0.0)
+    bench.proc.end(60)
+    bench.proc.end(50)
+    bench.uart.pump(1.0)
+    return parsed(bench.read())
+
+
+def of_lun(number: int, life: str, words: str) -> Event:
+    name = f"nvme{number}n1"
+    fields: Fields = {"event": "lun", "lun": number, "name": name, "life": life}
+    return Event(f"LUN {number} {name}: {words}", fields)
+
+
+def test_do_not_unplug_is_not_said_once_it_is_over(bench: Bench) -> None:
+    out = held(
+        bench,
+        of_lun(1, "write error", "WRITE ERROR"),
+        of_lun(1, "ejected, flushing", "ejected, flushing, do not unplug"),
+        of_lun(2, "ejected, flushing", "ejected, flushing, do not unplug"),
+        of_lun(1, "ejected", "ejected, everything is on the disk"),
+        Event("stopping: flushing the disks, do not unplug", {"event": "phase", "message": "1"}),
+        Event("stopped", {"event": "phase", "message": "2"}),
+    )
+    assert [(each.get("lun"), each.get("life"), each.get("message")) for each in out] == [
+        (1, "write error", None),
+        (2, "ejected, flushing", None),
+        (1, "ejected", None),
+        (None, None, "2"),
+    ]
+
+
+def test_every_life_is_said_to_a_shell_that_is_busy_for_a_moment(bench: Bench) -> None:
+    bench.proc.add(50, "sh", foreground=50, state="R")
+    bench.mode(editing=True)
+    bench.uart.post([of_lun(1, "ejected, flushing", "ejected, flushing, do not unplug")], 0.0)
+    bench.uart.post([of_lun(1, "ejected", "ejected, everything is on the disk")], 0.1)
+    assert bench.read() == ""
+    bench.proc.add(50, "sh", foreground=50)
+    bench.uart.pump(0.2)
+    assert [each["life"] for each in parsed(bench.read())] == ["ejected, flushing", "ejected"]
 
 
 def test_of_many_held_lines_the_newest_are_kept_and_the_loss_is_told(bench: Bench) -> None:

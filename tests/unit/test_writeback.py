@@ -47,7 +47,8 @@ def test_a_bound_that_cannot_be_set_is_told_and_the_others_are_set(
 ) -> None:
     (vm / "dirty_bytes").unlink()
     told = limit(Writeback(), tmp_path)
-    assert told == (f"cannot set vm.dirty_bytes to {8 << 20}: No such file or directory",)
+    words = f"cannot set vm.dirty_bytes to {8 << 20}: No such file or directory"
+    assert [each.message for each in told] == [words]
     assert (vm / "dirty_background_bytes").read_text() == f"{4 << 20}\n"
     assert (vm / "dirty_expire_centisecs").read_text() == f"{EXPIRE_CENTISECS}\n"
 

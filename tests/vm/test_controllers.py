@@ -69,7 +69,7 @@ def test_a_configured_controller_that_is_not_there_is_named_as_missing(boot: Boo
     config = yaml_file("usb: {udc: fe980000.usb}\nwait: {udc_s: 1}\n")
     board = boot(MachineOptions(nvme=NVME, files=config))
     problem = board.expect_event(event="problem", active=True)
-    wanted = "usb.udc names fe980000.usb, which is not there; there is dummy_udc.0"
+    wanted = "usb.udc names fe980000.usb, which is not there after 1 s; there is dummy_udc.0"
     assert wanted in problem["message"]
     board.expect_on_both(wanted)
     assert board.host.blocks() == []

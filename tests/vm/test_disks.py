@@ -170,7 +170,7 @@ exclude:
     reasons = {e["serial"]: (e["lun"], e["reason"]) for e in board.events() if e["event"] == "disk"}
     assert reasons["OPEN1"] == (1, "exported by /etc/gadgetd.yaml:5")
     assert reasons["SECRET1"] == (None, "excluded by /etc/gadgetd.yaml:9")
-    assert reasons["nvme-2"] == (None, "no rule in disks: matches")
+    assert reasons["nvme-2"] == (None, "no rule of disks matches")
     assert "excluded by /etc/gadgetd.yaml:9" in board.words()
 
 
@@ -250,7 +250,7 @@ def test_sata_and_usb_disks_are_exported_when_asked_and_never_our_own(
     since = board.uart.line.position
     board.check("rm /etc/gadgetd.yaml; gadgetd reload")
     told_anew = board.expect_event(since, event="disk", kind="sata", lun=None)
-    assert "no rule in disks: matches" in told_anew["reason"]
+    assert "no rule of disks matches" in told_anew["reason"]
     # The LUNs stay, and are empty for whoever tries.
     readable = [b.size_bytes for b in blocks if board.host.run(f"head -c 1 {b.device}")[0] == 0]
     assert readable == [64 * MIB]

@@ -83,6 +83,16 @@ def test_a_hash_is_of_the_medium_and_not_of_what_ram_remembers(
     assert hashed(board, "1").split()[0] == sha256sum(image)
 
 
+def test_a_hash_is_not_shown_as_a_host_that_reads(board: Board, blocks: list[HostBlock]) -> None:
+    before, since = board.exported()[1]["read_bytes"], board.uart.line.position
+    hashed(board, "nvme0n1")
+    # By the end of a write the board has looked at the counters several times.
+    host_does(board, write(blocks[1], Chunks(0, 16)))
+    board.expect_event(since, event="lun", lun=1, life="flushed")
+    # A host looks at the begin and the end of a disk when it likes.
+    assert board.exported()[1]["read_bytes"] - before < SIZE // 2
+
+
 def test_a_disk_that_the_host_writes_to_is_not_hashed(
     board: Board, blocks: list[HostBlock]
 ) -> None:
@@ -144,6 +154,7 @@ def test_a_stop_flushes_and_leaves_nothing_and_a_start_brings_the_disks_back(
 ) -> None:
     chunks = Chunks(100, 32)
     host_does(board, write(blocks[1], chunks))
+    since = board.uart.line.position
     said = board.check("gadgetd stop")
     assert "stopped: all that the host wrote is on the disks" in said
     assert chunks.are_in(board.machine.image_path("nvme0"))
@@ -156,6 +167,9 @@ def test_a_stop_flushes_and_leaves_nothing_and_a_start_brings_the_disks_back(
     status, said = board.run("gadgetd stop")
     assert status != 0
     assert "stopped already" in said
+    # Nothing of what a stop takes away is an alarm.
+    told = [event["event"] for event in board.events(since)]
+    assert not {"controller", "host", "disk_removed"} & set(told)
     assert "2 disks exported" in board.check("gadgetd start")
     again = board.host.wait_for_blocks(2, WAIT_S)
     assert [block.inquiry for block in again] == [block.inquiry for block in blocks]

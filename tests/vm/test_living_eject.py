@@ -281,3 +281,5 @@ def test_a_board_that_is_to_go_down_does_so_when_all_are_ejected_and_flushed(
     event = monitor.wait_for_event("SHUTDOWN", lambda _: True, 0, WAIT_S)
     assert event["data"]["reason"] == reason
     assert images.have(*wanted)
+    # What ends the daemon does not take the word back.
+    assert "gadgetd: stop" not in board.uart.line.text().rpartition(SAFE)[2]

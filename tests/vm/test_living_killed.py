@@ -79,7 +79,7 @@ def expect_all_as_before(board: Board) -> list[HostBlock]:
     assert [path.rpartition("/")[2] for path in luns] == ["lun.0", "lun.1"]
     status, said = board.run("gadgetd run")
     assert status != 0
-    assert "gadgetd is running already" in said
+    assert "another one is running already" in said
     for name in ("mmcblk0", "nvme0n1"):
         code = f"import os; os.open('/dev/{name}', os.O_RDONLY | os.O_EXCL)"
         assert "[Errno 16]" in board.run(f'python3 -S -c "{code}"')[1]

@@ -140,6 +140,18 @@ def test_an_excluded_disk_leaves_its_lun_empty_and_the_others_go_on(
     assert_host_undisturbed(board, begin)
 
 
+@pytest.mark.usefixtures("blocks")
+def test_a_reload_answers_once_it_is_so(board: Board) -> None:
+    board.write_file(CONFIG, "exclude:\n  - {kind: sd}\n")
+    since = board.uart.line.position
+    assert board.check("gadgetd reload") == "1 disk exported\n"
+    event = board.expect_event(since, event="disk", name="mmcblk0")
+    assert event["lun"] is None
+    board.write_file(CONFIG, "disks: []\n")
+    assert board.check("gadgetd reload") == "no disk to export; waiting for one\n"
+    assert board.status()["advice"] == []
+
+
 def test_a_new_label_reconnects_nothing(board: Board, blocks: list[HostBlock]) -> None:
     begin = mark(board)
     label = "disks:\n  - {kind: sd, label: Boot disk}\n  - {kind: nvme}\n"

@@ -1,0 +1,37 @@
+"""Programs of the board that read an exported disk: what they read is not the host's doing.
+
+The kernel counts a disk's bytes and not who read them, so a program has to say that it will.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from gadgetd.export import Export
+from gadgetd.exporter import Exporter
+from gadgetd.loop import Loop
+
+
+class BoardReads:
+    """Leaves a disk's reads uncounted as long as such a program runs, however that ends."""
+
+    def __init__(self, loop: Loop, exporter: Exporter) -> None:
+        self._loop = loop
+        self._exporter = exporter
+
+    def begin(self, export: Export, pid: int) -> None:
+        """Count no reads of this disk until the process has ended; what was read so far counts.
+
+        Raises OSError if there is no such process (any more).
+        """
+        fd = os.pidfd_open(pid)
+        self._exporter.count(export)
+        export.board_readers += 1
+        self._loop.watch(fd, partial(self._on_end, export, fd))
+
+    def _on_end(self, export: Export, fd: int) -> None:
+        self._loop.unwatch(fd)
+        os.close(fd)
+        self._exporter.count(export)
+        export.board_readers -= 1
