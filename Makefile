@@ -7,25 +7,31 @@ ARGS ?=
 # Temporary files too stay in the cache; setup.sh makes it.
 export TMPDIR := $(cache)/tmp
 
-.PHONY: help setup run screenshot test-image test test-unit test-vm bench-idle lint lock clean
+.PHONY: help setup run host screenshot test-image test test-unit test-vm bench bench-quick bench-idle bench-setup lint lock clean
 
 help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
+	@echo 'make host        be the USB host of the board that runs; ARGS=eject, ARGS="--help"'
 	@echo 'make test        linters, unit tests, tests on the emulated CM4'
 	@echo 'make lint        ruff and mypy;  make test-unit, make test-vm: one part, ARGS for pytest'
-	@echo 'make bench-idle  how often the idle daemon wakes up, in two minutes'
+	@echo 'make bench       gadgetd beside the script it replaces; renews docs/benchmarks.md'
+	@echo 'make bench-quick the same in five minutes, to read only; ARGS="--only boot" for one figure'
+	@echo 'make bench-idle  what the idle daemon costs, in three minutes'
 	@echo 'make screenshot  HDMI picture and UART log of a boot, in docs/'
 	@echo 'make setup       install what is missing (Debian packages, a Python environment)'
-	@echo 'make lock        renew requirements-dev.txt from requirements-dev.in'
+	@echo 'make lock        renew the requirements-*.txt from the requirements-*.in'
 	@echo 'make image       the folder for rpiboot, with Buildroot; BUILDROOT=DIR uses one that is there'
-	@echo 'make image-test  boots it in the emulator'
-	@echo 'make clean       empty the cache, $(cache)'
+	@echo 'make image-test  boots in the emulator what make image has built'
+	@echo 'make clean       empty the cache, $(cache), the built image too'
 
 setup:
 	@./setup.sh
 
 run: setup
 	@$(python) -m emulator run $(ARGS)
+
+host: setup
+	@$(python) -m emulator host $(ARGS)
 
 screenshot: setup
 	@mkdir -p docs
@@ -44,8 +50,22 @@ test-unit: setup
 test-vm: test-image
 	@$(python) -m pytest tests/vm $(ARGS)
 
+bench: test-image bench-setup
+	@$(python) -m bench $(ARGS)
+
+bench-quick: test-image
+	@$(python) -m bench --quick $(ARGS)
+
 bench-idle: test-image
-	@$(python) -m bench.idle $(ARGS)
+	@$(python) -m bench --only idle $(ARGS)
+
+# What draws the pictures is large, and nothing else needs it.
+bench-setup: setup
+	@cmp -s requirements-bench.txt '$(cache)/venv/.bench' || { \
+	    echo '  installing what draws the pictures'; \
+	    PIP_CACHE_DIR='$(cache)/pip' $(python) -m pip install -q --disable-pip-version-check \
+	        --require-hashes -r requirements-bench.txt && \
+	    cp requirements-bench.txt '$(cache)/venv/.bench'; }
 
 lint: setup
 	@start=$$(date +%s) && \
@@ -57,13 +77,15 @@ lint: setup
 lock: setup
 	@$(python) -m venv '$(cache)/lock'
 	@'$(cache)/lock/bin/python' -m pip install -q pip-tools
-	@'$(cache)/lock/bin/python' -m piptools compile -q --generate-hashes --allow-unsafe --strip-extras --no-header \
-	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-	    -o requirements-dev.txt requirements-dev.in
+	@for each in dev bench; do \
+	    '$(cache)/lock/bin/python' -m piptools compile -q --generate-hashes --allow-unsafe --strip-extras --no-header \
+	        --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	        -o requirements-$$each.txt requirements-$$each.in || exit; done
 
 clean:
 	@# By name: the cache may have been put where other things are.
-	cd '$(cache)' && rm -rf apt base lock log packages pip project run venv *.lock
+	@[ ! -d '$(cache)' ] || { echo 'emptying $(cache)'; cd '$(cache)' && \
+	    rm -rf apt base bench image lock log packages pip project run tmp venv *.lock; }
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -1,1 +1,1 @@
-"""Measurements: each prints figures, and fails if one is over its limit."""
+"""Measurements: gadgetd beside the script that it replaces, on the emulated board (make bench)."""

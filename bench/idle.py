@@ -1,97 +1,146 @@
-"""How often the idle daemon wakes up, with a host attached and with none. Run: make bench-idle.
+"""The idle daemon: how often it wakes up, how much it computes, how much memory is its own.
 
-It counts the daemon's voluntary context switches on an emulated board; a wake-up on a real one is
-the same, only shorter. The cable is a usbip-vudc's, which is really out before it is plugged in.
+It counts voluntary context switches: a wake-up on a real board is the same, only shorter. The
+cable is a usbip-vudc's, which is really out before it is plugged in.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from emulator import Drive, HostShell, Machine, MachineOptions, UartShell
+from bench.boards import GADGETD, PEER, Booted, booted, options
+from bench.row import Judged, Kind, Row, Target
+from bench.sheet import Sheet
+from bench.text import number
+from emulator import EmulatorError
 from tests.vm import hostside
 
-MIB = 1 << 20
-BOOT_S, READY_S = 180, 60
+READY_S = 90
 HOSTSIDE = "/usr/lib/hostside.py"
 VUDC = "usbip-vudc.0"
-LIMITS = {"no host": 0.2, "a host attached": 3.0}
-"""Wake-ups a second at most."""
-COUNT = r"""
+NO_HOST, HOST = "no host", "host attached"
+WAKEUPS = {NO_HOST: Target(0.2, Judged.VALUE), HOST: Target(3.0, Judged.VALUE)}
+"""Wake-ups a second."""
+CPU = Target(0.1, Judged.VALUE)
+"""Per cent of one core."""
+MEMORY = Target(12, Judged.VALUE)
+"""MiB."""
+COMPARED = {
+    "a bare Python, for comparison": "pass",
+    "a Python with pyudev, for comparison": "import pyudev",
+}
+STRETCHES = 3
+"""An idle time is measured in so many parts, for a median and a spread."""
+SAMPLE = r"""
 for each in /proc/[0-9]*; do
     read -r line <$each/cmdline || :
     case $line in *gadgetd*run*) ;; *) continue;; esac
     while read -r name value; do
-        [ "$name" = voluntary_ctxt_switches: ] && echo "${each##*/} $value $(cat /proc/uptime)"
+        [ "$name" = voluntary_ctxt_switches: ] && switches=$value
     done <$each/status
+    read -r computed _ <$each/schedstat
+    echo "${each##*/} $switches $computed $(cat /proc/uptime)"
     break
+done 2>/dev/null
+"""
+PSS_KIB = r"""
+for each in /proc/[0-9]*; do
+    read -r line <$each/cmdline || :
+    case $line in *%s*) sed -n 's/^Pss: *\([0-9]*\) kB/\1/p' $each/smaps_rollup;; esac
 done 2>/dev/null
 """
 
 
-def main() -> int:
-    """Boot a board, measure twice, print, and return 1 if it woke up too often."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60, help="how long each time (60)")
-    seconds = parser.parse_args().seconds
-    options = MachineOptions(
-        sd=Drive(64 * MIB),
-        nvme=(Drive(64 * MIB),),
+@dataclass(frozen=True)
+class Sample:
+    """The daemon's counters at one moment."""
+
+    pid: int
+    switches: int
+    computed_s: float
+    uptime_s: float
+
+    @classmethod
+    def of(cls, said: str) -> Sample:
+        """From what SAMPLE prints."""
+        pid, switches, computed_ns, uptime, *_ = said.split()
+        return cls(int(pid), int(switches), int(computed_ns) / 1e9, float(uptime))
+
+
+def rates(before: Sample, after: Sample) -> tuple[float, float]:
+    """Wake-ups a second, and per cent of a core, between two samples of one process."""
+    if before.pid != after.pid:
+        raise EmulatorError("the daemon has been started anew while it was measured")
+    seconds = after.uptime_s - before.uptime_s
+    switches = after.switches - before.switches
+    return switches / seconds, 100 * (after.computed_s - before.computed_s) / seconds
+
+
+def measure(sheet: Sheet) -> None:
+    """Boot a board, and let it idle without a host and with one."""
+    machine = options(
+        GADGETD,
         udcs=0,
         hook="modprobe -a usbip-vudc vhci-hcd\n",
         files={HOSTSIDE: Path(hostside.__file__)},
     )
-    with Machine(options) as machine:
-        uart, host = UartShell(machine.uart_path), HostShell(machine.host_path)
-        machine.go()
-        uart.line.expect('"phase":"exported"', BOOT_S)
-        found = {}
+    with booted(machine) as board:
+        board.uart.line.expect('"phase":"exported"', READY_S)
         # What was said last has been drawn, and all that has to be said about a missing host.
-        uart.line.expect("no host: no USB cable", READY_S)
-        found["no host"] = measure(host, seconds)
-        host.check(f"python3 -S -I {HOSTSIDE} plug {VUDC}")
-        host.wait_for_blocks(2, READY_S)
-        wait_for(lambda: host.check("gadgetd status --json").count('"idle"') == 2)
-        found["a host attached"] = measure(host, seconds)
-        uart.close()
-        host.close()
-    worst = 0
-    for name, rate in found.items():
-        over = rate > LIMITS[name]
-        worst |= over
-        verdict = "TOO MANY" if over else "good"
-        print(f"{name:16} {rate:5.2f} wake-ups/s  (at most {LIMITS[name]:g})  {verdict}")
-    return int(worst)
+        board.uart.line.expect("no host: no USB cable", READY_S)
+        _idle(sheet, board, NO_HOST)
+        board.host.check(f"python3 -S -I {HOSTSIDE} plug {VUDC}")
+        board.host.wait_for_blocks(2, READY_S)
+        board.wait_until('[ "$(gadgetd status --json | grep -o \'"idle"\' | wc -l)" = 2 ]', READY_S)
+        _idle(sheet, board, HOST)
+        memory = _pss_mib(board, "gadgetd*run")
+    udevd = ""
+    others: dict[str, float] = {}
+    if sheet.effort.whole:
+        with booted(options(PEER)) as board:
+            board.wait_for_attached(2, READY_S)
+            udevd = f"udevd: {number(_pss_mib(board, 'udevd'))}"
+            others = {name: _pss_of(board, code) for name, code in COMPARED.items()}
+    sheet.add(
+        Row("memory: PSS of the idle daemon", "MiB", (memory,), target=MEMORY, peer_says=udevd)
+    )
+    for name, size in others.items():
+        sheet.add(Row(f"memory: PSS of {name}", "MiB", (size,), kind=Kind.DETAIL))
 
 
-def measure(host: HostShell, seconds: float) -> float:
-    """Wake-ups a second of the daemon, over so many seconds in which nothing happens."""
-    pid, before, begin = sample(host)
-    time.sleep(seconds)
-    again, after, end = sample(host)
-    if pid != again:
-        raise SystemExit("the daemon has been started anew meanwhile")
-    return (after - before) / (end - begin)
+def _idle(sheet: Sheet, board: Booted, how: str) -> None:
+    """Measure over times in which nothing happens."""
+    found = []
+    sheet.say(f"idle, {how}: {STRETCHES} times {sheet.effort.idle_s / STRETCHES:.0f} s")
+    for _ in range(STRETCHES):
+        before = Sample.of(board.host.check(SAMPLE))
+        time.sleep(sheet.effort.idle_s / STRETCHES)
+        found.append(rates(before, Sample.of(board.host.check(SAMPLE))))
+    wakeups, cpu = zip(*found, strict=True)
+    sheet.add(Row(f"idle, {how}: wake-ups", "1/s", wakeups, target=WAKEUPS[how]))
+    sheet.add(
+        Row(
+            f"idle, {how}: CPU on the emulated board",
+            "%",
+            cpu,
+            target=CPU,
+        )
+    )
 
 
-def sample(host: HostShell) -> tuple[int, int, float]:
-    """The daemon's process, its wake-ups so far and the board's uptime in seconds."""
-    pid, count, uptime, *_ = host.check(COUNT).split()
-    return int(pid), int(count), float(uptime)
+def _pss_of(board: Booted, code: str) -> float:
+    """Memory of a Python that has imported something, the only Python on its board."""
+    program = f"{code}; print('there', flush=True); import time; time.sleep({READY_S})"
+    board.host.check(f'python3 -c "{program}" >/tmp/python & echo $! >/tmp/python.pid')
+    board.wait_until("grep -q there /tmp/python")
+    size = _pss_mib(board, "time.sleep")
+    board.host.check("kill $(cat /tmp/python.pid)")
+    return size
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Ask again and again until it is so; ends the program after READY_S."""
-    deadline = time.monotonic() + READY_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit("the board does not become idle")
-        time.sleep(0.5)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _pss_mib(board: Booted, name: str) -> float:
+    """Memory of all processes of that name, what is shared counted by its share."""
+    said = board.host.check(PSS_KIB % name).split()
+    return sum(map(int, said)) / 1024

@@ -1,30 +1,38 @@
 """The emulated CM4 from a command line: `python -m emulator run`; `make run` calls it."""
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from typing import NoReturn
 
-from emulator import base, image, session
-from emulator.cache import say
+from emulator import base, door, image, session
 from emulator.errors import EmulatorError
+from emulator.machine import check_sd_size
 from emulator.options import CM3, CM4, Drive, MachineOptions
 
 SIZE = re.compile(r"(\d+)([KMGT])(?:i?B)?", re.IGNORECASE)
 SCALES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MODELS = {"CM3": CM3, "CM4": CM4}
 MOST_NVME = 16
+MOST_UDCS = 32  # dummy_hcd's own limit
+RAM_MIB = (512, 8192)
+HOST_LIMIT_S = 600
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; 0 if it went well, 1 if not, 2 if it makes no sense."""
     options = _parser().parse_args(arguments)
-    session.end_on_sigterm()
+    session.end_on_signals()
     try:
         if options.command == "build":
             return _build()
+        if options.command == "host":
+            return door.run(options.words, options.timeout)
         return _run(options)
     except EmulatorError as error:
         print(f"emulator: {error}", file=sys.stderr)
@@ -34,31 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build() -> int:
-    """Build the image's layers, so that a run need not."""
-    ground = base.get()
-    layers = (ground.kernel, ground.archive, image.project_layer(ground))
-    for path in layers:
-        print(f"{path.stat().st_size / 1e6:6.1f} MB  {path}")
+    """Build the image's layers, so that a run need not; silent if they are there."""
+    image.project_layer(base.get())
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
     """Boot a board in the way that suits where we are."""
     machine = _machine_options(options)
-    wishes = session.Wishes(options.timeout, options.screenshot, options.uart_log)
+    for result in filter(None, (options.screenshot, options.uart_log)):
+        _check_writable(result)
+    wishes = session.Wishes(options.timeout, options.disks, options.screenshot, options.uart_log)
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not options.no_terminal
-    say(_described(machine))
     if options.port:
         return session.on_a_port(machine, wishes)
     return (session.attended if terminal else session.unattended)(machine, wishes)
-
-
-def _described(machine: MachineOptions) -> str:
-    """What is about to start, in words."""
-    parts = [f"{machine.ram_mib} MiB of RAM", "an SD card" if machine.sd else "no SD card"]
-    parts.append(f"{len(machine.nvme)} NVMe disk{'' if len(machine.nvme) == 1 else 's'}")
-    parts.append(f"{machine.udcs} USB controller{'' if machine.udcs == 1 else 's'}")
-    return f"starting {machine.model}: {', '.join(parts)}"
 
 
 def _machine_options(options: argparse.Namespace) -> MachineOptions:
@@ -69,6 +67,9 @@ def _machine_options(options: argparse.Namespace) -> MachineOptions:
     if len(nvme) > MOST_NVME:
         raise EmulatorError(f"{len(nvme)} NVMe disks are too many", hint=f"at most {MOST_NVME}")
     sd = None if options.sd == "none" else _drive(options.sd)
+    if sd is not None:
+        check_sd_size(sd.path.stat().st_size if sd.path else sd.size_bytes or 0)
+    _check_apart([drive.path for drive in (sd, *nvme) if drive is not None and drive.path])
     files: dict[str, bytes | Path] = {}
     if options.config:
         files["/etc/gadgetd.yaml"] = _existing(options.config).read_bytes()
@@ -107,29 +108,90 @@ def _drive(text: str) -> Drive:
             f"{text} is neither a size nor an image file",
             hint=f"a size is like 512M or 1G; an empty image: truncate -s 1G {text}",
         )
+    if path.stat().st_size == 0:
+        raise EmulatorError(
+            f"{text} has no bytes, and so no size", hint=f"an empty image: truncate -s 1G {text}"
+        )
     return Drive(path=path)
+
+
+def _check_apart(images: Sequence[Path]) -> None:
+    """Two drives cannot have one image. Raises EmulatorError."""
+    for one, other in combinations(images, 2):
+        if one.samefile(other):
+            raise EmulatorError(f"{other} is given twice", hint="each drive needs its own image")
 
 
 def _size(text: str) -> int:
     """`4M` in bytes; plain digits are bytes."""
-    if text.isdecimal():
-        return int(text)
     match = SIZE.fullmatch(text)
-    if not match:
+    if match:
+        size = int(match[1]) * SCALES[match[2].upper()]
+    else:
+        size = int(text) if text.isdecimal() else 0
+    if size == 0:
         raise EmulatorError(f"{text} is no size", hint="as in 4000000, 512M or 1G")
-    return int(match[1]) * SCALES[match[2].upper()]
+    return size
 
 
 def _existing(path: Path) -> Path:
-    """The path, if a file is there."""
-    if not path.is_file():
+    """The path, if a file is there that can be read."""
+    if path.is_dir():
+        raise EmulatorError(f"{path} is a directory", hint="name a file in it")
+    if not path.exists():
         raise EmulatorError(f"there is no file {path}")
+    if not os.access(path, os.R_OK):
+        raise EmulatorError(f"you may not read {path}")
     return path
+
+
+def _check_writable(path: Path) -> None:
+    """A result that could not be kept is told before the board boots. Raises EmulatorError."""
+    if path.is_dir():
+        raise EmulatorError(f"{path} is a directory", hint="name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise EmulatorError(f"{path} cannot be written: there is no directory {path.parent}")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise EmulatorError(f"you may not write {path}")
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    """Reads a whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"-?\d+", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text} is no whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def _seconds(least: float) -> Callable[[str], float]:
+    """Reads a time of at least this many seconds."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1
+        if not least <= number < 1e6:
+            raise argparse.ArgumentTypeError(f"{text} is no number of seconds from {least:g} on")
+        return number
+
+    return read
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in the words that all of the emulator's have."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and exit with 2."""
+        self.exit(2, f"emulator: {message}\n  hint: all options: make run ARGS=--help\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m emulator",
         description="An emulated Raspberry Pi CM4 that runs this checkout's gadgetd, with its USB"
         " host. Built from Debian's arm64 packages, in a cache ($GADGETD_CACHE, default"
@@ -137,16 +199,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("build", help="build the image's layers only")
+    host = commands.add_parser(
+        "host",
+        help="have the USB host of a running board do something",
+        description="Run a shell command on the USB host of the emulated board that was started"
+        " last: what it says goes to stdout, its exit status is ours. Without a command, read"
+        " commands from stdin, a line each. `make host` calls this.",
+    )
+    host.add_argument(
+        "--timeout",
+        type=_seconds(1),
+        default=HOST_LIMIT_S,
+        metavar="S",
+        help=f"when to kill a command; default: {HOST_LIMIT_S}",
+    )
+    host.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND",
+        help="as in: eject /dev/sda; words are joined as ssh joins them",
+    )
     run = commands.add_parser(
         "run",
         help="boot the board",
         description="Boot the board. In a terminal its UART is there to type at, until Ctrl-]."
         " Without one, or with --no-terminal, UART goes to stdout, and it ends by itself once the"
-        " USB host sees every drive (exit status 0) or does not in time (1).",
+        " USB host sees every drive (exit status 0) or does not in time (1; make turns that into"
+        " its own 2).",
     )
-    drives = run.add_argument_group("drives")
+    drives = run.add_argument_group(
+        "drives",
+        "An image FILE is the disk itself: the board writes to it, and it keeps its size.",
+    )
     drives.add_argument(
-        "--sd", default="1G", metavar="SIZE|FILE|none", help="the SD card (default: 1G)"
+        "--sd",
+        default="1G",
+        metavar="SIZE|FILE|none",
+        help="the SD card; its size is a power of two (default: 1G)",
     )
     drives.add_argument(
         "--nvme",
@@ -160,12 +249,16 @@ def _parser() -> argparse.ArgumentParser:
         "--4kn", dest="four_kn", action="store_true", help="NVMe with 4096-byte blocks"
     )
     board = run.add_argument_group("board")
-    board.add_argument("--udcs", type=int, default=1, metavar="N", help="USB controllers")
     board.add_argument(
-        "--udc-delay", type=float, default=0, metavar="S", help="seconds they come late"
+        "--udcs", type=_whole(0, MOST_UDCS), default=1, metavar="N", help="USB controllers"
+    )
+    board.add_argument(
+        "--udc-delay", type=_seconds(0), default=0, metavar="S", help="seconds they come late"
     )
     board.add_argument("--super-speed", action="store_true", help="USB 3 rather than 2")
-    board.add_argument("--ram", type=int, default=1024, metavar="MIB", help="default: 1024")
+    board.add_argument(
+        "--ram", type=_whole(*RAM_MIB), default=1024, metavar="MIB", help="default: 1024"
+    )
     board.add_argument("--model", default="CM4", help="CM4, CM3 or a device tree's model string")
     board.add_argument("--no-led", action="store_true", help="no ACT LED")
     board.add_argument("--config", type=Path, metavar="FILE", help="as /etc/gadgetd.yaml")
@@ -179,7 +272,17 @@ def _parser() -> argparse.ArgumentParser:
         "--port", action="store_true", help="leave the UART to another program; prints its port"
     )
     result.add_argument(
-        "--timeout", type=float, default=120, metavar="S", help="without a terminal; default: 120"
+        "--timeout",
+        type=_seconds(1),
+        default=120,
+        metavar="S",
+        help="without a terminal; default: 120",
+    )
+    result.add_argument(
+        "--disks",
+        type=_whole(0, MOST_NVME + 1),
+        metavar="N",
+        help="without a terminal: how many the host is to see (default: every drive)",
     )
     return parser
 

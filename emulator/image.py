@@ -9,10 +9,10 @@ import hashlib
 import re
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from emulator import base, cache, cpio
+from emulator import base, cache, cpio, packages
 from emulator.errors import EmulatorError
 
 GUEST = Path(__file__).with_name("guest")
@@ -33,14 +33,17 @@ def build(
     settings: Mapping[str, str | int | float],
     files: Mapping[str, bytes | Path],
     checkout: Path,
+    more_packages: Sequence[str] = (),
 ) -> base.Base:
     """Write the initramfs for one machine to `target`; returns the base layer, for its kernel.
 
     `settings` are shell variables for guest/init. `files` are put in last: absolute path on the
-    board to content; a Path is read, with its mode. Raises EmulatorError.
+    board to content; a Path is read, with its mode. `more_packages` are Debian's, for this machine
+    alone. Raises EmulatorError.
     """
     ground = base.get()
-    layers = [ground.archive.read_bytes(), project_layer(ground, checkout).read_bytes()]
+    layers = [ground.archive.read_bytes(), *_packages_layer(more_packages)]
+    layers.append(project_layer(ground, checkout).read_bytes())
     layers.append(cpio.archive(_machine_entries(settings, files)))
     target.write_bytes(b"".join(layers))
     return ground
@@ -59,6 +62,17 @@ def build_over(
     ground = rootfs.read_bytes()
     padding = bytes(-len(ground) % 4)  # the kernel looks for the next archive at such a place
     target.write_bytes(ground + padding + cpio.archive(_machine_entries(settings, files)))
+
+
+def _packages_layer(names: Sequence[str]) -> Iterator[bytes]:
+    """An archive with what these packages bring, less what nobody reads on a board."""
+    if not names:
+        return
+    with tempfile.TemporaryDirectory(prefix="packages-") as draft:
+        for deb in packages.fetch_more(names):
+            cache.output_of(["dpkg-deb", "-x", deb, draft], what=f"unpack {deb.name}")
+        entries = [e for e in cpio.tree(Path(draft)) if not e.path.startswith("usr/share")]
+    yield cpio.archive(entries)
 
 
 def project_layer(ground: base.Base, checkout: Path = cache.CHECKOUT) -> Path:
@@ -137,6 +151,8 @@ def _machine_entries(
     yield cpio.directory("emulator")
     yield cpio.file("init", (GUEST / "init").read_bytes(), 0o755)
     yield cpio.file("emulator/host", (GUEST / "host").read_bytes())
+    yield cpio.directory("emulator/bin")
+    yield cpio.file("emulator/bin/eject", (GUEST / "eject").read_bytes(), 0o755)
     lines = "".join(f'{name}="{value}"\n' for name, value in settings.items())
     yield cpio.file("emulator/settings", lines.encode())
     for path, content in files.items():

@@ -31,12 +31,37 @@ LED_TRACE = re.compile(
 )
 
 
+QEMU_PREFIX = re.compile(rf"^(?:\S+Z )?{QEMU}: ")
+
+
 @dataclass(frozen=True)
 class Disk:
     """A drive as it came to be: its image file and its size in bytes."""
 
     path: Path
     size: int
+
+
+def check_sd_size(size_bytes: int) -> None:
+    """Raise EmulatorError if QEMU has no SD card of this size."""
+    if size_bytes & (size_bytes - 1):
+        raise EmulatorError(
+            f"an SD card of {size_bytes} bytes cannot be: its size is a power of two",
+            hint="for example 512M or 1G",
+        )
+
+
+def complaint(said: str) -> str:
+    """What QEMU said when it did not start, less what says nothing to a person."""
+    kept = [
+        QEMU_PREFIX.sub("", line)
+        for line in said.splitlines()
+        if "char device redirected" not in line
+    ]
+    text = "\n".join(kept).strip()
+    if re.search(r"Failed to get .* lock", text):
+        text += "\n  hint: another program, an emulated board perhaps, has the image open"
+    return text
 
 
 def nvme_serial(index: int, drive: Drive) -> str:
@@ -211,7 +236,9 @@ class Machine:
             image.build_over(initramfs, options.rootfs, settings, files)
             kernel = options.kernel
         else:
-            kernel = image.build(initramfs, settings, files, options.checkout).kernel
+            kernel = image.build(
+                initramfs, settings, files, options.checkout, options.packages
+            ).kernel
         board = [QEMU, "-M", "virt", "-cpu", "cortex-a72", "-smp", "2"]
         board += ["-m", str(options.ram_mib), "-nodefaults", "-display", "none"]
         devicetree.write(
@@ -277,7 +304,7 @@ class Machine:
             self._monitor = Monitor(connection)
             devices = self._monitor.execute("query-chardev")
         except EmulatorError as error:
-            said = (self.directory / "qemu.log").read_text(errors="replace").strip()
+            said = complaint((self.directory / "qemu.log").read_text(errors="replace"))
             if said:
                 raise EmulatorError(f"QEMU did not start: {said}") from error
             raise
@@ -291,12 +318,7 @@ class Machine:
         options = self.options
         if options.sd is not None:
             arguments += self._drive("sd", options.sd)
-            size = self.drives["sd"].size
-            if size & (size - 1):
-                raise EmulatorError(
-                    f"an SD card of {size} bytes cannot be: its size is a power of two",
-                    hint="for example 1G",
-                )
+            check_sd_size(self.drives["sd"].size)
             arguments += ["-device", "sdhci-pci", "-device", "sd-card,drive=sd-disk"]
         for index, drive in enumerate(options.nvme):
             name = f"nvme{index}"

@@ -52,6 +52,7 @@ class MachineOptions:
     hook: str = ""  # shell script, run by /init after the USB controllers and before the disks
     load_disk_drivers: bool = True  # False: none, until a test says modprobe
     qemu_arguments: tuple[str, ...] = ()  # added to QEMU's
+    packages: tuple[str, ...] = ()  # Debian's, laid over the base; with all that they need
     checkout: Path = CHECKOUT  # whose gadgetd/ and rootfs-overlay/ the board runs
     # Instead of Debian's kernel and of base, checkout and overlay: a built image's. Both or none.
     kernel: Path | None = None

@@ -54,10 +54,24 @@ def fetch(*, refresh: bool = False) -> list[Path]:
     Once they are, this needs no network: newer ones are looked for only with `refresh`.
     Raises EmulatorError if a package cannot be had, or is not signed by Debian.
     """
+    return _fetch("complete.txt", (KERNEL, *PACKAGES), refresh=refresh)
+
+
+def fetch_more(names: Sequence[str]) -> list[Path]:
+    """Packages that a board has beside those of every board, as `fetch` gives them.
+
+    Their own dependencies have to be named with them.
+    """
+    key = hashlib.sha256(" ".join(names).encode()).hexdigest()[:16]
+    return _fetch(f"more-{key}.txt", names, refresh=False)
+
+
+def _fetch(listed_in: str, names: Sequence[str], *, refresh: bool) -> list[Path]:
+    """The packages' files; `listed_in` names the list of those that are there."""
     with cache.lock("packages"):
         archive = cache.directory("packages")
-        listing = archive / "complete.txt"
-        head = "wanted: " + " ".join((SUITE, KERNEL, *PACKAGES))
+        listing = archive / listed_in
+        head = "wanted: " + " ".join((SUITE, *names))
         if listing.exists() and not refresh:
             lines = listing.read_text().splitlines()
             files = [archive / line for line in lines[1:]]
@@ -66,7 +80,8 @@ def fetch(*, refresh: bool = False) -> list[Path]:
         apt = _Apt(cache.directory("apt"))
         with cache.step("reading Debian's package lists for arm64"):
             apt.run("update", "-q", what="read Debian's package lists")
-        wanted = apt.wanted((*PACKAGES, apt.kernel_package()))
+        packages = [apt.kernel_package() if name == KERNEL else name for name in names]
+        wanted = apt.wanted(packages)
         _download(apt, archive, wanted)
         cache.write_atomically(listing, "\n".join([head, *(w.file for w in wanted)]).encode())
         return [archive / w.file for w in wanted]

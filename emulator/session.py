@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from emulator import door
 from emulator.cache import say
 from emulator.errors import EmulatorError
 from emulator.line import Line
@@ -23,31 +24,38 @@ from emulator.shell import HostBlock, HostShell
 END_KEY = b"\x1d"  # Ctrl-]
 POLL_S = 0.5
 STEADY_S = 10  # a screen that still changes after this is photographed as it is
+BEGUN = r'"phase":"(?!starting)'  # gadgetd has said what it does, or what it waits for
 COLUMNS = ("disk", "LUN", "size", "block", "access", "inquiry string", "USB serial number")
 
 TRY_THIS = """\
   The board's UART is in this terminal: log in as root (no password).
   Try there:   gadgetd status     what is exported, and to whom
                gadgetd scan       every disk and why it is exported or not
-               poweroff
-  The USB host's side is shown in lines that start with "host:".
+               poweroff           ends the emulator, and so does reboot
+  What the USB host sees is shown in tables that begin with "host:".
+  To be the host, in a second terminal: make host ARGS=eject
   Ctrl-] ends; Ctrl-C goes to the board.
 """
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What is to come of a run besides a board that runs."""
+    """What is to come of a run besides a board that runs.
 
-    timeout_s: float = 120
-    screenshot: Path | None = None
-    uart_log: Path | None = None
+    `disks`: how many the host is to see, for a configuration that leaves some out.
+    """
+
+    timeout_s: float
+    disks: int | None
+    screenshot: Path | None
+    uart_log: Path | None
 
 
 def attended(options: MachineOptions, wishes: Wishes) -> int:
     """Run the board with its UART in this terminal until Ctrl-] or until it is switched off."""
-    print(TRY_THIS, flush=True)
     with Machine(options) as machine, contextlib.ExitStack() as stack:
+        say(_described(options))
+        print(TRY_THIS, flush=True)
         out = sys.stdout.fileno()
         line = Line(machine.uart_path, log=_fresh(wishes.uart_log), tap=_writer(out))
         stack.callback(line.close)
@@ -57,6 +65,7 @@ def attended(options: MachineOptions, wishes: Wishes) -> int:
         watcher = threading.Thread(target=_watch, args=(host, stop, "\r\n"), daemon=True)
         stack.callback(watcher.join, 5)
         stack.callback(stop.set)
+        stack.enter_context(door.opened(host, machine.directory))
         machine.go()
         watcher.start()
         with _raw_terminal():
@@ -65,25 +74,30 @@ def attended(options: MachineOptions, wishes: Wishes) -> int:
         if wishes.screenshot and machine.running:
             machine.screendump(wishes.screenshot)
             say(f"HDMI's picture is in {wishes.screenshot}")
-        say("the board has switched itself off" if not machine.running else "the board is ended")
+        say(
+            "the board is ended"
+            if machine.running
+            else "the board has switched itself off or rebooted: the emulator ends with either"
+        )
     return 0
 
 
 def unattended(options: MachineOptions, wishes: Wishes) -> int:
     """Boot the board, its UART going to stdout; 0 if the host comes to see every drive, else 1."""
     with Machine(options) as machine, contextlib.ExitStack() as stack:
+        say(_described(options))
         line = Line(
             machine.uart_path, log=_fresh(wishes.uart_log), tap=_writer(sys.stdout.fileno())
         )
         stack.callback(line.close)
         host = HostShell(machine.host_path)
         stack.callback(host.close)
+        stack.enter_context(door.opened(host, machine.directory))
         machine.go()
         start = time.monotonic()
-        sizes = [drive.size for drive in machine.drives.values()]
-        blocks, why = _await(host, machine, sizes, wishes.timeout_s)
+        blocks, why = _await(host, machine, wishes)
         if not why:
-            line.expect("login: ", wishes.timeout_s)
+            line.expect(BEGUN if not blocks else "login: ", wishes.timeout_s)
         took = time.monotonic() - start
         if wishes.screenshot and machine.running:
             _photograph(machine, wishes.screenshot)
@@ -99,8 +113,10 @@ def unattended(options: MachineOptions, wishes: Wishes) -> int:
 def on_a_port(options: MachineOptions, wishes: Wishes) -> int:
     """Run the board with its UART left to another program, which opens the port named here."""
     with Machine(options) as machine, contextlib.ExitStack() as stack:
+        say(_described(options))
         host = HostShell(machine.host_path)
         stack.callback(host.close)
+        stack.enter_context(door.opened(host, machine.directory))
         print(f"uart: {machine.uart_path}", flush=True)
         stop = threading.Event()
         machine.go()
@@ -139,29 +155,41 @@ def table(blocks: Sequence[HostBlock]) -> str:
 
 def size_text(size_bytes: int) -> str:
     """A size as people order it: 1 GiB, 512 MiB."""
+    if size_bytes == 0:
+        return "no medium"
     for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
         if size_bytes >= scale and size_bytes % (scale // 8) == 0:
             return f"{size_bytes / scale:g} {unit}"
     return f"{size_bytes} bytes"
 
 
-def _await(
-    host: HostShell, machine: Machine, sizes: list[int], timeout_s: float
-) -> tuple[list[HostBlock], str]:
-    """Wait for disks of these sizes at the host; returns what it sees and what is wrong, or ""."""
-    deadline = time.monotonic() + timeout_s
+def _described(options: MachineOptions) -> str:
+    """What has been put together, in words."""
+    parts = [f"{options.ram_mib} MiB of RAM", "an SD card" if options.sd else "no SD card"]
+    parts.append(f"{len(options.nvme)} NVMe disk{'' if len(options.nvme) == 1 else 's'}")
+    parts.append(f"{options.udcs} USB controller{'' if options.udcs == 1 else 's'}")
+    return f"starting {options.model}: {', '.join(parts)}"
+
+
+def _await(host: HostShell, machine: Machine, wishes: Wishes) -> tuple[list[HostBlock], str]:
+    """Wait for the board's disks at the host; returns what it sees and what is wrong, or ""."""
+    deadline = time.monotonic() + wishes.timeout_s
+    sizes = sorted(drive.size for drive in machine.drives.values())
+    wanted = len(sizes) if wishes.disks is None else wishes.disks
     blocks: list[HostBlock] = []
     try:
-        host.wait_until_ready(timeout_s)
+        host.wait_until_ready(wishes.timeout_s)
         while machine.running:
             blocks = host.blocks()
             seen = sorted(block.size_bytes for block in blocks)
-            if seen == sorted(sizes) and host.has_attached(blocks):
+            there = len(seen) == wanted and (wanted != len(sizes) or seen == sizes)
+            if there and host.has_attached(blocks):
                 return host.blocks(), ""
             if time.monotonic() > deadline:
                 return blocks, (
                     f"drives of the board: {len(sizes)}; disks that the host sees after"
-                    f" {timeout_s:g} s: {len(blocks)}. The UART's lines above say why."
+                    f" {wishes.timeout_s:g} s: {len(blocks)}. The UART's lines above say why.\n"
+                    "  hint: --disks N, if the configuration leaves some out"
                 )
             host.run("usleep 200000")
     except EmulatorError as error:
@@ -179,6 +207,10 @@ def _watch(host: HostShell, stop: threading.Event, newline: str) -> None:
         while not stop.wait(POLL_S):
             blocks = host.blocks()
             steady, before = blocks == before, blocks
+            # Linux looks for a medium that is back when a disk is opened: on a PC udev does that.
+            empty = [block.device for block in blocks if not block.size_bytes]
+            if empty:
+                host.run(f"for disk in {' '.join(empty)}; do : <$disk; done")
             if steady and blocks != shown and host.has_attached(blocks):
                 shown = blocks
                 lines = ["", "host: the USB host now sees", *table(blocks).splitlines(), ""]
@@ -208,7 +240,8 @@ def _raw_terminal() -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal itself has gone
+            termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
 def _photograph(machine: Machine, target: Path) -> None:
@@ -242,6 +275,7 @@ def _fresh(log: Path | None) -> Path | None:
     return log
 
 
-def end_on_sigterm() -> None:
-    """Have SIGTERM end this program the way Ctrl-C does, cleaning up."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+def end_on_signals() -> None:
+    """Have SIGTERM and a terminal that goes end this program the way Ctrl-C does, cleaning up."""
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, lambda number, _: sys.exit(128 + number))

@@ -6,6 +6,7 @@ UartShell knows nothing of QEMU: the same tests talk through it to a real board.
 import base64
 import itertools
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -122,6 +123,7 @@ class HostShell:
         self.line = Line(port, log=log)
         self._ids = itertools.count(1)
         self._ready = False
+        self._turn = threading.Lock()  # the other end takes one command at a time
 
     def wait_until_ready(self, timeout_s: float = BOOT_S) -> None:
         """Wait for the board's kernel to bring the channel up; at once if it is."""
@@ -133,8 +135,13 @@ class HostShell:
         """Run a shell command and return its exit status and all it said (stdout and stderr).
 
         A command that takes longer than `timeout_s` is killed; raises EmulatorError for that, and
-        if the channel does not answer.
+        if the channel does not answer. Threads take turns.
         """
+        with self._turn:
+            return self._run(command, timeout_s)
+
+    def _run(self, command: str, timeout_s: float) -> tuple[int, str]:
+        """The work of `run`."""
         self.wait_until_ready()
         number = next(self._ids)
         since = self.line.position

@@ -120,8 +120,12 @@ class Bench:
         assert self._port is not None
         if self.board is None:
             directory = self.directory("board")
-            uart = UartShell(self._port, log=directory / "uart.log")
-            uart.login(timeout_s=BOOT_S)
+            try:
+                uart = UartShell(self._port, log=directory / "uart.log")
+                uart.login(timeout_s=BOOT_S)
+            except EmulatorError as error:
+                # Without a board no test can pass: one sentence, not one for each of them.
+                pytest.exit(f"there is no board on --board: {error}", pytest.ExitCode.USAGE_ERROR)
             serial = self._serial
             if serial is None:
                 serial = uart.check("tr -d '\\0' </proc/device-tree/serial-number").strip()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,7 +46,7 @@ def usb_device(sys: Path, usb: str, serial: str) -> None:
 
 
 @pytest.fixture
-def sys(tmp_path: Path) -> Path:
+def sysfs(tmp_path: Path) -> Path:
     usb_device(tmp_path, USB, SERIAL)
     disk(tmp_path, "sdc", USB, 1, 0)
     disk(tmp_path, "sdb", USB, 0, 1, ro="1")
@@ -52,8 +54,8 @@ def sys(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_boards_disks_come_in_the_order_of_their_luns(sys: Path) -> None:
-    blocks = LocalHost(SERIAL, sys).blocks()
+def test_the_boards_disks_come_in_the_order_of_their_luns(sysfs: Path) -> None:
+    blocks = LocalHost(SERIAL, sysfs).blocks()
     assert [(block.name, lun_of(block)) for block in blocks] == [("sdd", 0), ("sdb", 1), ("sdc", 8)]
     assert [block.ro for block in blocks] == [False, True, False]
     assert blocks[1].size_bytes == 204800 * 512
@@ -63,21 +65,21 @@ def test_the_boards_disks_come_in_the_order_of_their_luns(sys: Path) -> None:
     assert (blocks[1].id_vendor, blocks[1].product) == ("its idVendor", "its product")
 
 
-def test_other_disks_of_this_machine_are_never_taken_for_the_boards(sys: Path) -> None:
-    usb_device(sys, "devices/usb2/2-1", "someone else's")
-    disk(sys, "sda", "devices/usb2/2-1", 0, 0)
+def test_other_disks_of_this_machine_are_never_taken_for_the_boards(sysfs: Path) -> None:
+    usb_device(sysfs, "devices/usb2/2-1", "someone else's")
+    disk(sysfs, "sda", "devices/usb2/2-1", 0, 0)
     # A SATA disk has no USB device above it.
-    write(sys, {"devices/ata1/host9/target9:0:0/9:0:0:0/model": "Disk"})
-    (sys / "devices/ata1/sde").mkdir()
-    (sys / "devices/ata1/sde/device").symlink_to(sys / "devices/ata1/host9/target9:0:0/9:0:0:0")
-    (sys / "block" / "sde").symlink_to(sys / "devices/ata1/sde")
-    names = {block.name for block in LocalHost(SERIAL, sys).blocks()}
+    write(sysfs, {"devices/ata1/host9/target9:0:0/9:0:0:0/model": "Disk"})
+    (sysfs / "devices/ata1/sde").mkdir()
+    (sysfs / "devices/ata1/sde/device").symlink_to(sysfs / "devices/ata1/host9/target9:0:0/9:0:0:0")
+    (sysfs / "block" / "sde").symlink_to(sysfs / "devices/ata1/sde")
+    names = {block.name for block in LocalHost(SERIAL, sysfs).blocks()}
     assert names == {"sdb", "sdc", "sdd"}
 
 
-def test_a_disk_that_is_just_going_away_is_not_there(sys: Path) -> None:
-    (sys / "block/sdb/size").unlink()
-    assert [block.name for block in LocalHost(SERIAL, sys).blocks()] == ["sdd", "sdc"]
+def test_a_disk_that_is_just_going_away_is_not_there(sysfs: Path) -> None:
+    (sysfs / "block/sdb/size").unlink()
+    assert [block.name for block in LocalHost(SERIAL, sysfs).blocks()] == ["sdd", "sdc"]
 
 
 def test_commands_run_on_this_machine(tmp_path: Path) -> None:
@@ -91,3 +93,18 @@ def test_the_pattern_that_a_shell_makes_is_the_one_that_we_make(tmp_path: Path) 
     assert host.run(pattern.command)[1].encode() == pattern.data
     assert len(pattern.data) == pattern.size_bytes
     assert host.run(f"{pattern.command} | sha256sum")[1].split()[0] == pattern.digest
+
+
+def test_a_missing_board_is_said_once_and_ends_the_run(tmp_path: Path) -> None:
+    ours = ["tests/vm/test_standard.py", "-o", f"cache_dir={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *ours, f"--board={tmp_path}/ttyUSB9"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.stdout.count("cannot open the serial port") == 1
+    assert "is it plugged in" in done.stdout
+    assert "Traceback" not in done.stdout

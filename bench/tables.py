@@ -1,0 +1,141 @@
+"""The results as Markdown, put between markers of a document. Pure, but for `renew`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.results import rows
+from bench.row import Judged, Kind, Row, Spread, Target
+from bench.text import number
+
+NOTHING = "-"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, and least to most where there are several."""
+    if not values:
+        return NOTHING
+    found = Spread.of(values)
+    if found.count == 1:
+        return number(found.median)
+    return f"**{number(found.median)}** ({number(found.least)} to {number(found.most)})"
+
+
+def target(wanted: Target | None) -> str:
+    """The target as a cell: `≤ 0.55`, and what it is about."""
+    if wanted is None:
+        return NOTHING
+    sign = "≥" if wanted.at_least else "≤"
+    about = "ratio " if wanted.judged is Judged.RATIO else ""
+    return f"{about}{sign} {wanted.limit:g}"
+
+
+def verdict(row: Row) -> str:
+    """Whether the target is met, or by how much it is not."""
+    if row.met is None or row.target is None or row.judged is None:
+        return NOTHING
+    if row.met:
+        return "met"
+    if row.target.limit == 0:
+        return f"**missed**: {number(row.judged)}"
+    off = row.target.distance(row.judged)
+    direction = "below" if row.target.at_least else "above"
+    far = f"{1 + off:.1f} times it" if off >= 1 else f"{off:.0%} {direction}"
+    return f"**missed**: {far}"
+
+
+def figures(found: Sequence[Row]) -> str:
+    """The table of the figures that have targets, or could have."""
+    lines = [
+        "| Figure | Unit | gadgetd | peer | ratio | target | |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found:
+        if row.kind is not Kind.FIGURE:
+            continue
+        peer = row.peer_says or spread(row.peer)
+        cells = (row.name, row.unit, spread(row.gadgetd), peer, spread(row.ratios))
+        lines.append(f"| {' | '.join((*cells, target(row.target), verdict(row)))} |")
+        if row.note:
+            lines.append(f"| {row.note} | | | | | | |")
+    return "\n".join(lines)
+
+
+def ideas(found: Sequence[Row]) -> str:
+    """The table of ideas that were tried: below 1 it is faster, for throughput above 1."""
+    lines = ["| Idea | Unit | with it | without | ratio |", "|---|---|---|---|---|"]
+    for row in found:
+        if row.kind is Kind.IDEA:
+            cells = (row.name, row.unit, spread(row.gadgetd), spread(row.peer), spread(row.ratios))
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def details(found: Sequence[Row]) -> str:
+    """The table of what explains the figures."""
+    lines = ["| | Unit | | beside it | ratio |", "|---|---|---|---|---|"]
+    for row in found:
+        if row.kind is Kind.DETAIL:
+            cells = (row.name, row.unit, spread(row.gadgetd), spread(row.peer), spread(row.ratios))
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def shares(parts: Sequence[tuple[str, float]], heading: str, unit: str) -> str:
+    """The parts of a whole, each with its share."""
+    whole = sum(value for _, value in parts)
+    lines = [f"| {heading} | {unit} | share |", "|---|---|---|"]
+    lines += [f"| {name} | {number(value)} | {value / whole:.0%} |" for name, value in parts]
+    return "\n".join([*lines, f"| all | {number(whole)} | |"])
+
+
+def made(about: Mapping[str, Any]) -> str:
+    """What was measured, when, and on what."""
+    return (
+        f"Measured {about['date']} in {about['minutes']:g} minutes: gadgetd {about['gadgetd']} at"
+        f" commit {about['commit']}; on the board {about['kernel']}, Python {about['python']},"
+        f" pyudev {about['pyudev']}; {about['qemu']} on {about['cores']} cores of"
+        f" {about['processor']}, load {about['load']:g}."
+    )
+
+
+def parts(results: Mapping[str, Any]) -> dict[str, str]:
+    """All that can stand in the document, by the name of its marker."""
+    found = rows(dict(results))
+    pictures = results["pictures"]
+    made_of = {
+        "made": made(results["made"]),
+        "figures": figures(found),
+        "ideas": ideas(found),
+        "details": details(found),
+    }
+    if results["failures"]:
+        failures = (f"- {name}: not measured. {why}" for name, why in results["failures"].items())
+        made_of["figures"] += "\n\n" + "\n".join(failures)
+    for side, phases in pictures.get("boot", {}).items():
+        made_of[f"boot {side}"] = shares(phases, f"{side}'s boot", "s")
+    if "imports" in pictures:
+        made_of["imports"] = shares(pictures["imports"], "Imports", "ms")
+        made_of["steps"] = shares(pictures["steps"], "Step", "ms")
+    return made_of
+
+
+def put(document: str, made_of: Mapping[str, str]) -> str:
+    """The document with each part between its markers; markers without a part stay as they are.
+
+    Raises ValueError if the document has no place for a part.
+    """
+    for name, text in made_of.items():
+        marked = re.compile(rf"(<!-- begin {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        document, count = marked.subn(lambda m, text=text: f"{m[1]}{text}\n{m[2]}", document)  # type: ignore[misc]
+        if count != 1:
+            raise ValueError(f"the document has {count} places for {name!r}")
+    return document
+
+
+def renew(path: Path, results: Mapping[str, Any]) -> None:
+    """Put the results into the document at `path`."""
+    path.write_text(put(path.read_text(), parts(results)))

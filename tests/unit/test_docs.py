@@ -1,0 +1,162 @@
+"""What README and docs/ say is so: modules, commands, links, and the example for a jig."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gadgetd.config import parse
+from gadgetd.disk import Disk, Found, Kind
+from gadgetd.plan import choose
+
+CHECKOUT = Path(__file__).parents[2]
+DOCS = CHECKOUT / "docs"
+PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
+WRITTEN_BY_HAND = [page for page in PAGES if page.name != "benchmarks.md"]
+BUILDROOTS_OWN = {"legal-info"}
+SIZE_BYTES = 1 << 30
+EMULATED = [
+    Disk("mmcblk0", Kind.SD, Path("/dev/mmcblk0"), SIZE_BYTES, model="QEMU!", serial="0xdeadbeef"),
+    Disk("nvme0n1", Kind.NVME, Path("/dev/nvme0n1"), SIZE_BYTES, serial="nvme-0"),
+]
+"""The disks of `make run`."""
+
+
+def test_each_module_stands_in_the_architectures_table() -> None:
+    rows = [line for line in (DOCS / "architecture.md").read_text().splitlines() if "| `" in line]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    modules = {path.stem for path in (CHECKOUT / "gadgetd").glob("*.py")}
+    assert named == modules - {"__init__", "__main__", "errors"}
+
+
+# The pictures of benchmarks.md are there once `make bench` has drawn them.
+@pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_knows_each_target_that_is_named(page: Path) -> None:
+    makefiles = (CHECKOUT / "Makefile", CHECKOUT / "buildroot-package/image.make")
+    phony = re.findall(
+        r"^\.PHONY: (.*)$", "\n".join(m.read_text() for m in makefiles), re.MULTILINE
+    )
+    targets = " ".join(phony).split()
+    for target in re.findall(r"(?:^|`)make ([a-z][\w-]*)", page.read_text(), re.MULTILINE):
+        assert target in targets or target in BUILDROOTS_OWN
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/configuration.md"])
+def test_the_first_example_exports_every_disk_of_the_emulated_board(page: str) -> None:
+    example = (CHECKOUT / page).read_text().split("```yaml\n")[1].split("```")[0]
+    config = parse(example, Path("/etc/gadgetd.yaml"))
+    assert all(verdict.exported for verdict in choose([Found(disk) for disk in EMULATED], config))
+
+
+# The jig's program in docs/uart.md, on a serial port that says these events
+
+Jig = Callable[[list[Mapping[str, object]]], Any]
+STARTED = {"event": "started", "serial": "10000000a1b2c3d4", "seq": 1}
+DISK = {"event": "disk", "lun": 0, "name": "mmcblk0", "seq": 2}
+LEFT_OUT = {"event": "disk", "lun": None, "name": "sda", "seq": 3}
+SAFE = {"event": "safe_to_unplug", "safe": True, "seq": 9}
+
+
+@pytest.fixture
+def jig(monkeypatch: pytest.MonkeyPatch) -> Jig:
+    program = (DOCS / "uart.md").read_text().split("```python\n")[1].split("```")[0]
+
+    def wait(events: list[Mapping[str, object]]) -> Any:
+        lines = [b"gadgetd: for people\r\n", b"@gadgetd {cut by the ker\r\n"]
+        lines += [b"@gadgetd " + json.dumps(event).encode() + b"\r\n" for event in events]
+
+        class Serial:
+            def __init__(self, port: str, baud: int) -> None:
+                assert (port, baud) == ("/dev/ttyUSB0", 115200)
+
+            def __enter__(self) -> Serial:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+            def readline(self) -> bytes:
+                return lines.pop(0)
+
+        monkeypatch.setitem(sys.modules, "serial", SimpleNamespace(Serial=Serial))
+        names: dict[str, Any] = {}
+        exec(program, names)  # what is printed in the documentation
+        return names["wait_until_written"]("/dev/ttyUSB0")
+
+    return wait
+
+
+def test_the_documented_jig_names_the_board_and_its_disks(jig: Jig) -> None:
+    assert jig([STARTED, DISK, LEFT_OUT, SAFE]) == ("10000000a1b2c3d4", {"mmcblk0"})
+
+
+def test_the_documented_jig_refuses_a_board_that_had_begun_before(jig: Jig) -> None:
+    with pytest.raises(RuntimeError, match="had begun before"):
+        jig([SAFE])
+
+
+def test_the_documented_jig_keeps_the_disks_when_the_board_is_named_late(jig: Jig) -> None:
+    nameless = {**STARTED, "serial": ""}
+    late = {**STARTED, "seq": 3}
+    assert jig([nameless, DISK, late, SAFE]) == ("10000000a1b2c3d4", {"mmcblk0"})
+
+
+def test_the_documented_jig_forgets_the_disks_of_a_daemon_that_has_ended(jig: Jig) -> None:
+    other = {**DISK, "name": "nvme0n1"}
+    assert jig([STARTED, DISK, STARTED, other, SAFE]) == ("10000000a1b2c3d4", {"nvme0n1"})
+
+
+def test_the_documented_jig_takes_no_lost_data_for_written(jig: Jig) -> None:
+    lost = {"event": "lun", "life": "write error", "name": "mmcblk0", "seq": 4}
+    with pytest.raises(RuntimeError, match="mmcblk0: data lost"):
+        jig([STARTED, DISK, lost, SAFE])
+
+
+# make
+
+
+def make(target: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "-n", target, f"GADGETD_CACHE={cache}"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_a_clean_cache_has_nothing_left_of_ours_and_all_that_is_somebody_elses(
+    tmp_path: Path,
+) -> None:
+    cache = tmp_path / "cache"
+    for name in ("apt", "base", "image", "log", "run", "tmp", "venv", "theirs"):
+        (cache / name).mkdir(parents=True)
+    for name in ("image.lock", "setup.lock"):
+        (cache / name).touch()
+    # Only the part about the cache: the rest is about this very checkout.
+    command = make("clean", cache).stdout.partition("\nrm -rf")[0]
+    subprocess.run(["/bin/sh", "-ec", command], check=True, cwd=tmp_path)
+    assert [path.name for path in cache.iterdir()] == ["theirs"]
+
+
+def test_cleaning_where_there_is_no_cache_is_no_error(tmp_path: Path) -> None:
+    command = make("clean", tmp_path / "none").stdout.partition("\nrm -rf")[0]
+    subprocess.run(["/bin/sh", "-ec", command], check=True, cwd=tmp_path)
+
+
+def test_testing_an_image_builds_none(tmp_path: Path) -> None:
+    assert "image.sh" not in make("image-test", tmp_path).stdout
