@@ -1,8 +1,10 @@
 include $(sort $(wildcard $(BR2_EXTERNAL_GADGETD_PATH)/package/*/*.mk))
 
-# The second-stage boot loader that rpiboot sends first is in rpiboot's own source. It is taken
-# from there, so Buildroot's version and hash hold for it too.
+# What rpiboot sends first is in its own source. It is taken from there, so Buildroot's version and
+# hash hold for it too. bootfiles.bin is the newer one and knows the newer modules' memory;
+# rpiboots from before it look for bootcode4.bin.
 define GADGETD_BOOTCODE
+	$(INSTALL) -D -m 0644 $(@D)/firmware/bootfiles.bin $(BINARIES_DIR)/rpiboot/bootfiles.bin
 	$(INSTALL) -D -m 0644 $(@D)/msd/bootcode4.bin $(BINARIES_DIR)/rpiboot/bootcode4.bin
 endef
 HOST_RASPBERRYPI_USBBOOT_POST_INSTALL_HOOKS += GADGETD_BOOTCODE
@@ -21,10 +23,14 @@ define GADGETD_CHECK_BUSYBOX_CONFIG
 endef
 BUSYBOX_PRE_BUILD_HOOKS += GADGETD_CHECK_BUSYBOX_CONFIG
 
-# What manifest.py says about versions and licences.
+# What manifest.py says about versions and licences. A kernel that is given as a commit has the
+# version "custom" in Buildroot; which one it is, it says itself.
+GADGETD_VERSION_OF = $(if $(filter linux,$(1)),\
+	$(shell cat $(LINUX_DIR)/include/config/kernel.release),\
+	$($(call UPPERCASE,$(1))_VERSION))
 define GADGETD_PACKAGE_LIST
 	$(file >$(BUILD_DIR)/gadgetd-packages.txt,buildroot|$(BR2_VERSION)|GPL-2.0+)
 	$(foreach p,$(sort $(PACKAGES)),\
-		$(file >>$(BUILD_DIR)/gadgetd-packages.txt,$(p)|$($(call UPPERCASE,$(p))_VERSION)|$($(call UPPERCASE,$(p))_LICENSE)))
+		$(file >>$(BUILD_DIR)/gadgetd-packages.txt,$(p)|$(strip $(call GADGETD_VERSION_OF,$(p)))|$($(call UPPERCASE,$(p))_LICENSE)))
 endef
 TARGET_FINALIZE_HOOKS += GADGETD_PACKAGE_LIST

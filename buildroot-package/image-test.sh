@@ -9,11 +9,16 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${GADGETD_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/gadgetd}
-output=${IMAGE_OUTPUT:-$cache/image/output}
+[[ $cache = /* ]] || cache=$PWD/$cache
+output=$(realpath -m "${IMAGE_OUTPUT:-$cache/image/output}")
 python=${1:?which Python has the emulator}
 shift
 work=$output/image-test
 log=$work/kernel.log
+# merge_config.sh loses its fragments if this directory does not exist.
+export TMPDIR=$cache/image/tmp
+# Neither the flags of a make that calls this script nor a shell's idea of the time.
+unset MAKEFLAGS MAKELEVEL MFLAGS SOURCE_DATE_EPOCH
 
 say() { printf '  %s\n' "$*"; }
 fail() {
@@ -23,14 +28,13 @@ fail() {
 }
 
 variable() {
-    env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS make -s -C "$output" printvars QUOTED_VARS=YES VARS="$1" |
-        sed -n "s/^$1='\(.*\)'$/\1/p"
+    make -s -C "$output" printvars QUOTED_VARS=YES VARS="$1" | sed -n "s/^$1='\(.*\)'$/\1/p"
 }
 
 [ -f "$output/images/gadgetd/boot.img" ] || fail "there is no boot.img in $output" "run: make image"
+mkdir -p "$work" "$TMPDIR"
 source=$(variable LINUX_DIR)
 cross=$(variable TARGET_CROSS)
-mkdir -p "$work"
 
 kernel_make() {
     PATH="$output/host/bin:$PATH" nice make -C "$work/linux" ARCH=arm64 CROSS_COMPILE="$cross" \

@@ -17,10 +17,21 @@ commit=679b9ead7620bbf193620d1ebf56f53c1764d37a
 source=${BUILDROOT_GIT:-https://gitlab.com/buildroot.org/buildroot.git}
 downloads=https://buildroot.org/downloads
 cache=${GADGETD_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/gadgetd}
+[[ $cache = /* ]] || cache=$PWD/$cache
 work=$cache/image
 output=$work/output
 log=$work/build.log
 defconfig=gadgetd_cm4_defconfig
+
+# What the programs say is searched below, and sorted lists are compared with the last run's.
+export LC_ALL=C
+# The kernel's merge_config.sh loses its fragments if this directory does not exist.
+export TMPDIR=$work/tmp
+# tar's configure refuses root, and Debian 12's own tar is too old, so Buildroot has to build one.
+# In a container everybody is root.
+export FORCE_UNSAFE_CONFIGURE=1
+# A make that calls this script must not hand its flags down, nor a shell its idea of the time.
+unset MAKEFLAGS MAKELEVEL MFLAGS SOURCE_DATE_EPOCH
 
 # What Buildroot asks of the machine, and the Debian package that has it.
 programs=(
@@ -41,8 +52,10 @@ check_programs() {
     for entry in "${programs[@]}"; do
         command -v "${entry%%:*}" >/dev/null || missing+=("${entry#*:}")
     done
+    # Without them neither git nor wget believes any server. Other systems keep them elsewhere.
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || [ ! -e /etc/debian_version ] || missing+=(ca-certificates)
     [ ${#missing[@]} = 0 ] ||
-        fail "Buildroot needs programs that are not here" \
+        fail "Buildroot needs what is not here" \
             "on Debian: apt-get install --no-install-recommends ${missing[*]}"
     # Buildroot's own rule; its message comes after minutes otherwise.
     case $PATH in *[[:space:]]* | *::* | :* | *:) fail "PATH has spaces or empty parts" "Buildroot needs it without" ;; esac
@@ -52,24 +65,48 @@ check_programs() {
         fail "$work has $free GiB left; a build takes up to 10" "set GADGETD_CACHE to a larger disk"
 }
 
-# Leaves the directory of a Buildroot that can be trusted in $buildroot.
+# Before anything else: what no installed program helps against.
+check_machine() {
+    local path machine
+    machine=$(uname -m)
+    [ "$machine" = x86_64 ] ||
+        fail "make image needs an x86-64 PC: there is no toolchain for $machine" \
+            "build it there; the folder that it makes can be used anywhere"
+    for path in "$work" "$here" "${BUILDROOT:-}"; do
+        case $path in *[[:space:]:]*)
+            fail "there is a space or a colon in $path" \
+                "make cannot build there; GADGETD_CACHE=DIR puts what is built elsewhere"
+            ;;
+        esac
+    done
+}
+
+# Leaves BUILDROOT absolute.
+check_buildroot() {
+    [ -n "${BUILDROOT:-}" ] || return 0
+    local hint="BUILDROOT=DIR is an unpacked Buildroot; without it, Buildroot $version is fetched"
+    [ -e "$BUILDROOT" ] || fail "there is no $BUILDROOT" "$hint"
+    [ -d "$BUILDROOT" ] || fail "$BUILDROOT is no directory" "$hint"
+    [ -f "$BUILDROOT/package/Makefile.in" ] || fail "$BUILDROOT is no Buildroot" "$hint"
+    BUILDROOT=$(cd "$BUILDROOT" && pwd)
+}
+
+# Leaves the directory of a Buildroot that can be trusted in $buildroot, its version in $its.
 get_buildroot() {
     if [ -n "${BUILDROOT:-}" ]; then
-        buildroot=$(cd "$BUILDROOT" 2>/dev/null && pwd) || fail "there is no directory $BUILDROOT" "BUILDROOT=DIR"
-        local its
-        its=$(make -s -C "$buildroot" print-version 2>/dev/null) ||
+        buildroot=$BUILDROOT
+        its=$(make -s -C "$buildroot" O="$TMPDIR" print-version 2>/dev/null) ||
             fail "$buildroot is no Buildroot" "unpack a release there: $downloads/"
-        its=${its%%-g*}
-        [ "$its" = "$version" ] || say "Buildroot $its is used; $version is the one that is tested"
+        [ "${its%%-g*}" = "$version" ] || say "Buildroot $its is used; $version is the one that is tested"
         return
     fi
-    buildroot=$work/buildroot-$version
+    buildroot=$work/buildroot-$version its=$version
     [ "$(git -C "$buildroot" rev-parse HEAD 2>/dev/null)" = "$commit" ] && return
     say "fetching Buildroot $version"
     rm -rf "$buildroot.part"
     git init -q "$buildroot.part"
     if ! git -C "$buildroot.part" fetch -q --depth 1 "$source" "refs/tags/$version" 2>>"$log"; then
-        tail -n 1 "$log" >&2
+        say "git says: $(sed -n 's/^fatal: //p' "$log" | head -n 1)"
         fail "Buildroot $version could not be fetched: there is no network, or $source is down" \
             "get buildroot-$version.tar.gz from $downloads/ any other way, unpack it, and run: make image BUILDROOT=DIR"
     fi
@@ -82,42 +119,70 @@ get_buildroot() {
 }
 
 buildroot_make() {
-    # A make that calls this script must not hand its own flags down.
-    env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS make --no-print-directory -C "$buildroot" \
+    make --no-print-directory -C "$buildroot" \
         O="$output" BR2_EXTERNAL="$here" BR2_DL_DIR="$work/dl" "$@"
 }
 
 hash_of() { cat "$@" | sha256sum | cut -c1-64; }
 
+# What decides how packages are built, as a text that is another one when any of it is.
+inputs() {
+    echo "$buildroot $its"
+    (cd "$here" && find Config.in external.* "configs/$defconfig" package patches -type f \
+        -exec sha256sum {} + | sort)
+}
+
+overlay() { (cd "$here/../rootfs-overlay" && find . -mindepth 1 -printf '%P\n' | sort); }
+
+quietly() { buildroot_make "$1" >>"$log" 2>&1 || fail "Buildroot refuses $1" "see the end of $log"; }
+
+configure() {
+    local asked
+    quietly "$defconfig"
+    # Kconfig drops in silence what it does not know or cannot have.
+    asked=$(sed -n 's/^BR2_DEFCONFIG="\(.*\)"$/\1/p' "$output/.config")
+    "$here/board/cm4/check-kconfig.sh" "$output/.config" "$asked" ||
+        fail "Buildroot $its does not take $defconfig as it stands" \
+            "the lines above say what it lacks; Buildroot $version is the one that is tested"
+}
+
 # Has Buildroot do again what it cannot know to be out of date. It looks at no file outside itself.
 refresh() {
-    local part files again
-    if [ "$(cat "$work/defconfig.built" 2>/dev/null)" != "$(hash_of "$here/configs/$defconfig") $buildroot" ]; then
-        if [ -d "$output/build" ]; then
-            say "the configuration or Buildroot has changed: building everything anew"
-            buildroot_make clean >>"$log" 2>&1
-        fi
-        buildroot_make "$defconfig" >>"$log" 2>&1 || fail "Buildroot refuses $defconfig" "see $log"
-        printf '%s %s\n' "$(hash_of "$here/configs/$defconfig")" "$buildroot" >"$work/defconfig.built"
-        rm -f "$work"/{linux,busybox}.built
+    local part files again gone why=
+    inputs >"$work/inputs"
+    overlay >"$work/overlay"
+    touch "$work"/{inputs,overlay}.built
+    cmp -s "$work/inputs" "$work/inputs.built" || why="the configuration or Buildroot has changed"
+    # What the overlay has put into the image stays there, in place of a package's file perhaps.
+    gone=$(comm -13 "$work/overlay" "$work/overlay.built" | tail -n 1)
+    [ -z "$gone" ] || why="rootfs-overlay has no $gone any more"
+    if [ -n "$why" ] && [ -d "$output/build" ]; then
+        say "$why: building everything anew"
+        quietly clean
+    fi
+    mv "$work/overlay" "$work/overlay.built"
+    if ! cmp -s "$work/inputs" "$work/inputs.built"; then
+        configure
+        mv "$work/inputs" "$work/inputs.built"
     fi
     for part in linux:linux.config:linux-rpi.config busybox:busybox.config; do
         IFS=: read -ra files <<<"$part"
         again=$(cd "$here/board/cm4" && hash_of "${files[@]:1}")
         if [ "$(cat "$work/${files[0]}.built" 2>/dev/null)" != "$again" ]; then
-            [ ! -d "$output/build" ] || buildroot_make "${files[0]}-dirclean" >>"$log" 2>&1
+            [ ! -d "$output/build" ] || quietly "${files[0]}-dirclean"
             echo "$again" >"$work/${files[0]}.built"
         fi
     done
-    [ ! -d "$output/build" ] || buildroot_make gadgetd-dirclean >>"$log" 2>&1
+    [ ! -d "$output/build" ] || quietly gadgetd-dirclean
 }
 
 # One line a package, with how far it is; everything that is said is in the log.
 progress() {
     awk -v total="$1" -v log_file="$log" '
         { print >> log_file; fflush(log_file) }
-        /^(\033\[7m)?>>> / {
-            gsub(/\033\[[0-9]*m/, "")
+        # In reverse or bold, as the terminal has it.
+        /^(\033\[[0-9;]*m)?>>> / {
+            gsub(/\033\[[0-9;]*m/, "")
             if ($2 != package && ($0 ~ / (Downloading|Extracting|Syncing|Building|Installing)/)) {
                 package = $2
                 if (!(package in seen)) { seen[package] = 1; done++ }
@@ -131,7 +196,9 @@ progress() {
         }'
 }
 
-mkdir -p "$work"
+check_buildroot
+check_machine
+mkdir -p "$TMPDIR"
 exec 9>"$work.lock"
 flock -n 9 || { say "another make image is running: waiting for it"; flock 9; }
 check_programs
@@ -155,6 +222,6 @@ folder=$output/images/gadgetd
 echo
 sed -n '1,/^$/p' "$output/images/gadgetd-sizes.txt"
 say "ready: $folder"
-echo "  Set the board's nRPIBOOT jumper, connect its USB port to this PC, and run:"
-echo "    sudo rpiboot -d $folder"
-echo "  (rpiboot is here too: $output/host/bin/rpiboot)"
+say "rpiboot, if this PC has none: $output/host/bin/rpiboot"
+say "Set the board's nRPIBOOT jumper, connect its USB port to this PC, and run:"
+say "  sudo rpiboot -d $folder"

@@ -17,6 +17,7 @@ BOARD = Path(__file__).resolve().parents[2] / "buildroot-package/board/cm4"
 EPOCH = 1781643700
 SECTOR = 512
 TRACK = 32 * SECTOR
+SYSTEM = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
 class Build:
@@ -39,6 +40,7 @@ class Build:
             "images/rpi-firmware/overlays/other.dtbo": 99,
             "images/rpi-firmware/cmdline.txt": 9,
             "images/rpiboot/bootcode4.bin": 1000,
+            "images/rpiboot/bootfiles.bin": 2000,
             "target/usr/lib/python3.14/json/decoder.pyc": 4000,
             "target/usr/lib/python3.14/site-packages/gadgetd/cli.pyc": 3000,
             "target/usr/bin/busybox": 6000,
@@ -56,17 +58,19 @@ class Build:
         """The result."""
         return self.images / "gadgetd/boot.img"
 
-    def run(self, *, umask: int = 0o022) -> subprocess.CompletedProcess[str]:
-        """Run post-image.sh as Buildroot does."""
+    def run(
+        self, *, umask: int = 0o022, path: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run post-image.sh as Buildroot does, with programs in `path` before all others."""
         return subprocess.run(
             [BOARD / "post-image.sh"],
             env={
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin",
+                "PATH": f"{path}:{Path(sys.executable).parent}:{SYSTEM}",
                 "BINARIES_DIR": str(self.images),
                 "BUILD_DIR": str(self.work),
                 "TARGET_DIR": str(self.target),
                 "SOURCE_DATE_EPOCH": str(EPOCH),
-                "TZ": "Asia/Tokyo",
+                **variables,
             },
             capture_output=True,
             text=True,
@@ -79,7 +83,7 @@ class Build:
 def tools() -> None:
     """Both are Buildroot's own in a real build."""
     for name in ("mcopy", "mkfs.fat"):
-        found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        found = shutil.which(name, path=SYSTEM)
         assert found, f"{name} is not installed; run: make setup"
 
 
@@ -154,9 +158,19 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     first, second = Build(tmp_path / "first"), Build(tmp_path / "a longer name")
     for path in second.images.rglob("*"):
         os.utime(path, (1, 1))
-    assert first.run().returncode == 0
-    assert second.run(umask=0o077).returncode == 0
-    for name in ("boot.img", "config.txt", "bootcode4.bin", "manifest.json", "SHA256SUMS"):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name, text in {
+        # Directories list their files in any order, and languages sort names in any order.
+        "find": '/usr/bin/find "$@" | tac',
+        "sort": '[ "$LC_ALL" = C ] || set -- -r "$@"; exec /usr/bin/sort "$@"',
+    }.items():
+        (elsewhere / name).write_text(f"#!/bin/sh\n{text}\n")
+        (elsewhere / name).chmod(0o755)
+    assert first.run(TZ="JST-9", LC_ALL="C").returncode == 0
+    there = second.run(umask=0o077, path=str(elsewhere), TZ="EST5", LC_ALL="C.UTF-8")
+    assert there.returncode == 0, there.stderr
+    for name in sorted(path.name for path in (first.images / "gadgetd").iterdir()):
         one, other = (build.images / "gadgetd" / name for build in (first, second))
         assert one.read_bytes() == other.read_bytes(), name
         assert one.stat().st_mtime == other.stat().st_mtime == EPOCH
@@ -166,7 +180,13 @@ def test_the_folder_is_complete_and_its_sums_are_right(build: Build) -> None:
     folder = build.images / "gadgetd"
     lines = (folder / "SHA256SUMS").read_text().splitlines()
     sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
-    assert set(sums) == {"boot.img", "bootcode4.bin", "config.txt", "manifest.json"}
+    assert set(sums) == {
+        "boot.img",
+        "bootcode4.bin",
+        "bootfiles.bin",
+        "config.txt",
+        "manifest.json",
+    }
     assert {path.name for path in folder.iterdir()} == {*sums, "SHA256SUMS"}
     for name, digest in sums.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
@@ -201,6 +221,16 @@ def test_a_file_that_config_txt_names_and_nobody_made_ends_the_build(tmp_path: P
     done = build.run()
     assert done.returncode != 0
     assert "dwc2.dtbo" in done.stderr
+    assert not build.boot_img.exists()
+
+
+@pytest.mark.parametrize("loader", ["bootfiles.bin", "bootcode4.bin"])
+def test_a_second_stage_loader_that_is_missing_ends_the_build(tmp_path: Path, loader: str) -> None:
+    build = Build(tmp_path)
+    (build.images / "rpiboot" / loader).unlink()
+    done = build.run()
+    assert done.returncode != 0
+    assert f"rpiboot has no {loader}; the source of host-raspberrypi-usbboot has it" in done.stderr
     assert not build.boot_img.exists()
 
 

@@ -49,6 +49,14 @@ def test_downloads_are_checked_by_their_hashes() -> None:
     assert f"sha256  {digest}  LICENSE" in (TREE / "package/gadgetd/gadgetd.hash").read_text()
 
 
+def test_the_kernels_hash_is_beside_its_pin_not_in_the_buildroot_that_is_used() -> None:
+    (location,) = re.findall(r'^BR2_LINUX_KERNEL_CUSTOM_TARBALL_LOCATION="(.*)"$', DEFCONFIG, re.M)
+    (patches,) = re.findall(r'^BR2_GLOBAL_PATCH_DIR="(.*)"$', DEFCONFIG, re.M)
+    hashes = TREE / patches.removeprefix("$(BR2_EXTERNAL_GADGETD_PATH)/") / "linux/linux.hash"
+    tarball = re.escape(location.rpartition("/")[2])
+    assert re.search(rf"^sha256  [0-9a-f]{{64}}  {tarball}$", hashes.read_text(), re.M)
+
+
 def test_the_package_selects_what_pyproject_requires() -> None:
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     config = (TREE / "package/gadgetd/Config.in").read_text()
@@ -89,6 +97,50 @@ def test_the_firmware_can_read_config_txt() -> None:
 def test_the_kernel_command_line_is_the_emulators() -> None:
     (line,) = (BOARD / "cmdline.txt").read_text().splitlines()
     assert sorted(line.replace("serial0", "ttyAMA0").split()) == sorted(machine.CMDLINE.split())
+
+
+def external_mk(tmp_path: Path, hook: str, **variables: str) -> None:
+    """Run one of external.mk's hooks as Buildroot does, with these of its variables."""
+    (tmp_path / "Makefile").write_text(
+        f"BR2_EXTERNAL_GADGETD_PATH = {TREE}\nINSTALL = install\n"
+        "UPPERCASE = $(shell echo $(1) | tr a-z- A-Z_)\n"
+        + "".join(f"{name} = {value}\n" for name, value in variables.items())
+        + f"include {TREE}/external.mk\nall:\n\t$({hook})\n"
+    )
+    subprocess.run(["make", "-s", "-C", tmp_path, "all"], check=True)
+
+
+def test_both_second_stage_loaders_come_from_rpiboots_source(tmp_path: Path) -> None:
+    for name in ("firmware/bootfiles.bin", "msd/bootcode4.bin"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(name)
+    variables = {"@D": str(tmp_path), "BINARIES_DIR": str(tmp_path / "images")}
+    external_mk(tmp_path, "GADGETD_BOOTCODE", **variables)
+    for name in ("firmware/bootfiles.bin", "msd/bootcode4.bin"):
+        assert (tmp_path / "images/rpiboot" / Path(name).name).read_text() == name
+
+
+def test_the_list_of_packages_names_the_kernel_that_was_built(tmp_path: Path) -> None:
+    release = tmp_path / "linux/include/config/kernel.release"
+    release.parent.mkdir(parents=True)
+    release.write_text("6.12.61-v8\n")
+    external_mk(
+        tmp_path,
+        "GADGETD_PACKAGE_LIST",
+        PACKAGES="linux host-mtools",
+        BUILD_DIR=str(tmp_path),
+        LINUX_DIR=str(tmp_path / "linux"),
+        BR2_VERSION="2026.02.3",
+        LINUX_VERSION="custom",
+        LINUX_LICENSE="GPL-2.0",
+        HOST_MTOOLS_VERSION="4.0.49",
+        HOST_MTOOLS_LICENSE="GPL-3.0+",
+    )
+    assert (tmp_path / "gadgetd-packages.txt").read_text().splitlines() == [
+        "buildroot|2026.02.3|GPL-2.0+",
+        "host-mtools|4.0.49|GPL-3.0+",
+        "linux|6.12.61-v8|GPL-2.0",
+    ]
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda path: path.name)
@@ -154,68 +206,3 @@ def test_shell_scripts_pass_shellcheck(script: Path) -> None:
     done = subprocess.run([program, script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert script.stat().st_mode & 0o111
-
-
-class TestMakeImage:
-    """image.sh, as far as it goes without a network."""
-
-    def run(self, tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [TREE / "image.sh"],
-            env={
-                "PATH": variables.pop("PATH", f"{tmp_path}/bin:/usr/bin:/bin"),
-                "HOME": str(tmp_path),
-                "GADGETD_CACHE": str(tmp_path / "cache"),
-                **variables,
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    @pytest.fixture(autouse=True)
-    def programs(self, tmp_path: Path) -> None:
-        """Stand-ins for what Buildroot wants of the machine and this one may not have."""
-        (tmp_path / "bin").mkdir()
-        for name in ("rsync", "cpio", "unzip", "bc", "file", "g++", "gcc", "ld", "wget", "bzip2"):
-            if not shutil.which(name, path="/usr/bin:/bin"):
-                (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
-                (tmp_path / "bin" / name).chmod(0o755)
-
-    def test_without_a_network_it_says_so_in_one_sentence(self, tmp_path: Path) -> None:
-        done = self.run(tmp_path, BUILDROOT_GIT=f"file://{tmp_path}/nowhere")
-        assert done.returncode == 1
-        assert "could not be fetched: there is no network, or" in done.stderr
-        assert "make image BUILDROOT=DIR" in done.stderr
-        assert len(done.stderr.splitlines()) <= 3
-
-    def test_another_buildroot_under_the_same_name_is_refused(self, tmp_path: Path) -> None:
-        other = tmp_path / "other"
-        version = re.search(r"^version=(\S+)", (TREE / "image.sh").read_text(), re.MULTILINE)
-        assert version
-        git = ["git", "-C", str(other), "-c", "user.name=x", "-c", "user.email=x@example.org"]
-        for command in (
-            ["git", "init", "-q", str(other)],
-            [*git, "commit", "-q", "--allow-empty", "-m", "x"],
-            [*git, "tag", version[1]],
-        ):
-            subprocess.run(command, check=True)
-        done = self.run(tmp_path, BUILDROOT_GIT=f"file://{other}")
-        assert done.returncode == 1
-        assert "has another Buildroot" in done.stderr
-
-    def test_a_directory_that_is_no_buildroot_is_refused(self, tmp_path: Path) -> None:
-        done = self.run(tmp_path, BUILDROOT=str(tmp_path))
-        assert done.returncode == 1
-        assert "is no Buildroot" in done.stderr
-
-    def test_it_names_the_debian_packages_that_are_missing(self, tmp_path: Path) -> None:
-        names = ("env", "bash", "dirname", "mkdir", "flock", "cat", "df", "awk", "grep", "git")
-        (tmp_path / "few").mkdir()
-        for name in names:
-            found = shutil.which(name)
-            if found:
-                (tmp_path / "few" / name).symlink_to(found)
-        done = self.run(tmp_path, PATH=str(tmp_path / "few"))
-        assert done.returncode == 1
-        assert re.search(r"apt-get install .*\brsync\b", done.stderr)

@@ -3,21 +3,21 @@
 #
 #   check-kconfig.sh .CONFIG FRAGMENT...
 #
-# A later fragment wins over an earlier one, as it does in the kernel's own merge. Exit status 1
-# and a line for each symbol that is not as asked: it does not exist in this kernel, something
-# that it depends on is off, or something else selects it.
+# For the kernel, BusyBox and Buildroot itself. A later fragment or line wins over an earlier one,
+# as it does in Kconfig. Exit status 1 and a line for each symbol that is not as asked: it does not
+# exist in this version, something that it depends on is off, or something else selects it.
 set -eu
 
 config=$1
 shift
 cat "$@" | awk -v config="$config" '
     function symbol(line) { sub(/^# /, "", line); sub(/[= ].*/, "", line); return line }
-    /^CONFIG_[A-Za-z0-9_]+=/ || /^# CONFIG_[A-Za-z0-9_]+ is not set$/ {
+    /^(CONFIG|BR2)_[A-Za-z0-9_]+=/ || /^# (CONFIG|BR2)_[A-Za-z0-9_]+ is not set$/ {
         wanted[symbol($0)] = $0
     }
     END {
         while ((getline line < config) > 0)
-            if (line ~ /^(# )?CONFIG_/)
+            if (line ~ /^(# )?(CONFIG|BR2)_/)
                 found[symbol(line)] = line
         for (name in wanted) {
             # A symbol that is absent is as good as one that is not set.

@@ -5,7 +5,7 @@
 # next is pinned: times (SOURCE_DATE_EPOCH), the FAT's serial number, the order of the files.
 #
 #   BINARIES_DIR        Image.gz, rootfs.cpio.zst, *.dtb, rpi-firmware/,
-#                       rpiboot/bootcode4.bin
+#                       rpiboot/bootfiles.bin, rpiboot/bootcode4.bin
 #   SOURCE_DATE_EPOCH   the time that everything in boot.img carries
 #   BUILD_DIR           with gadgetd-packages.txt, for the manifest
 set -euo pipefail
@@ -87,7 +87,11 @@ fsck.fat -n "$image" >"$work/fsck.log" || { cat "$work/fsck.log" >&2; exit 1; }
 
 # ---- The folder ----------------------------------------------------------------------------------
 cp "$here/rpiboot.txt" "$folder/config.txt"
-cp "$images/rpiboot/bootcode4.bin" "$folder"
+for loader in bootfiles.bin bootcode4.bin; do
+    [ -s "$images/rpiboot/$loader" ] || fail "$images/rpiboot has no $loader;" \
+        "the source of host-raspberrypi-usbboot has it, and: make host-raspberrypi-usbboot-rebuild"
+    cp "$images/rpiboot/$loader" "$folder"
+done
 python3 -B "$here/manifest.py" --boot "$boot" --folder "$folder" \
     --packages "$BUILD_DIR/gadgetd-packages.txt" --target "${TARGET_DIR:-}" \
     --sizes "$images/gadgetd-sizes.json" --report "$images/gadgetd-sizes.txt"
