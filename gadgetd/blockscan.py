@@ -153,16 +153,17 @@ class BlockScan:
                 yield Pending(host.sys_name, Kind.SD, f"card in {host.sys_name}", certain=False)
 
     def _list(self, subsystem: str) -> list[pyudev.Device]:
-        # A device that vanishes while we enumerate ends pyudev's generator with an error. Its
-        # removal is an event of its own, so after a few tries a shorter list will do.
-        devices: list[pyudev.Device] = []
-        for _ in range(5):
-            devices.clear()
-            try:
-                devices.extend(self._context.list_devices(subsystem=subsystem))
-            except pyudev.DeviceNotFoundError:
-                continue
-            break
+        # By name: for a list of one subsystem libudev reads through all of /sys/class and /sys/bus.
+        sys = Path(self._context.sys_path)
+        names: list[str] = []
+        for directory in (sys / "class" / subsystem, sys / "bus" / subsystem / "devices"):
+            with suppress(OSError):
+                names += os.listdir(directory)  # noqa: PTH208 - names are all that is wanted
+        devices = []
+        for name in sorted(names):
+            # One that has vanished since; its removal is an event of its own.
+            with suppress(pyudev.DeviceNotFoundError):
+                devices.append(pyudev.Devices.from_name(self._context, subsystem, name))
         return devices
 
 

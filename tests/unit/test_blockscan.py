@@ -505,18 +505,18 @@ def test_the_monitor_listens_before_anything_is_listed(monkeypatch: pytest.Monke
         start=lambda: calls.append("start"),
     )
 
-    def list_devices(**_: str) -> list[object]:
-        calls.append("list")
-        return []
-
-    context = SimpleNamespace(list_devices=list_devices)
+    class Context:
+        @property
+        def sys_path(self) -> str:
+            calls.append("list")
+            return "/nowhere"
 
     def from_netlink(_context: object, source: str) -> SimpleNamespace:
         calls.append(source)
         return monitor
 
     monkeypatch.setattr(pyudev.Monitor, "from_netlink", from_netlink)
-    scan = BlockScan(context)
+    scan = BlockScan(Context())
     scan.disks()
     assert calls == ["kernel", *_SUBSYSTEMS, "4 MiB", "start", "list"]
 
@@ -539,29 +539,37 @@ def test_a_buffer_that_the_kernel_does_not_enlarge_is_no_error(
     assert started
 
 
-def test_a_device_that_vanishes_during_the_look_is_looked_around() -> None:
-    tries: list[int] = []
-
-    def list_devices(**_: str) -> Iterator[object]:
-        tries.append(1)
-        if len(tries) < 3:
-            raise pyudev.DeviceNotFoundAtPathError("/sys/gone")
-        return iter(())
-
-    assert scan_with(FakeMonitor(), SimpleNamespace(list_devices=list_devices)).disks() == ()
-    assert len(tries) == 3
+def context_with(path: Path, *names: str) -> Any:
+    """A context whose sysfs has these block devices, by name alone."""
+    for name in names:
+        (path / "class" / "block" / name).mkdir(parents=True)
+    return SimpleNamespace(sys_path=str(path))
 
 
-def test_devices_that_vanish_without_end_do_not_keep_the_look_from_ending() -> None:
-    def list_devices(**_: str) -> Iterator[object]:
-        raise pyudev.DeviceNotFoundAtPathError("/sys/gone")
+def test_a_device_that_vanishes_during_the_look_is_looked_around(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = SimpleNamespace(
+        device_type="partition", parent=SimpleNamespace(sys_name="sdb"), sys_name="sdb1"
+    )
 
-    assert scan_with(FakeMonitor(), SimpleNamespace(list_devices=list_devices)).disks() == ()
+    def from_name(_context: object, subsystem: str, name: str) -> object:
+        assert subsystem == "block"
+        if name == "sda":
+            raise pyudev.DeviceNotFoundByNameError(subsystem, name)
+        return there
+
+    monkeypatch.setattr(pyudev.Devices, "from_name", from_name)
+    scan = scan_with(FakeMonitor(), context_with(tmp_path, "sda", "sdb1"))
+    assert scan.disks() == ()
 
 
-def test_a_partition_whose_disk_has_just_left_is_no_error() -> None:
+def test_a_partition_whose_disk_has_just_left_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     orphan = SimpleNamespace(
         device_type="partition", parent=None, sys_name="sda1", find_parent=lambda *_: None
     )
-    context = SimpleNamespace(list_devices=lambda **_: [orphan])
+    monkeypatch.setattr(pyudev.Devices, "from_name", lambda *_: orphan)
+    context = context_with(tmp_path, "sda1")
     assert scan_with(FakeMonitor(), context).disks() == ()
