@@ -306,7 +306,7 @@ class Daemon:
             fd = export.start_flush().fileno()
         except OSError:
             # No room for another process. A stop does not wait for some, and says so.
-            export.lost = self._stop.begun
+            export.lost |= self._stop.begun
             self._alarms.set("flush", RETRY_S, self._flush_due)
             return
         self._loop.watch(fd, partial(self._on_flushed, export, fd))
@@ -340,7 +340,7 @@ class Daemon:
         self.reconcile()
 
     def _all_ejected(self) -> bool:
-        return self._exporter.written and all_ejected(self.exports)
+        return self._exporter.written and all_ejected(self._exporter.with_the_host)
 
     # What is shown
 
@@ -396,5 +396,5 @@ class Daemon:
         if self._config_problem and self._config:
             yield self._config_problem
         yield from about_change(self._waits, self._exporter.locked, self._exporter.refused.error)
-        yield from about_disks(self.exports, self._exporter.unproved)
+        yield from about_disks(self.exports, self._exporter.doubts.unproved)
         yield from (*self._limits_refused, *self._panel.advice)

@@ -17,12 +17,13 @@ from gadgetd.blockscan import OwnGadget
 from gadgetd.config import Config
 from gadgetd.configfs import ConfigFs
 from gadgetd.disk import Disk, Verdict
+from gadgetd.doubts import Doubts
 from gadgetd.errors import GadgetdError, GadgetError
 from gadgetd.export import Export, Waits
 from gadgetd.hold import Hold, hold
 from gadgetd.life import Signal
 from gadgetd.loop import Clock
-from gadgetd.numbers import FILE, load, record, save
+from gadgetd.numbers import FILE
 from gadgetd.refused import RefusedChange, Unusable, identify
 from gadgetd.standing import NAME, Standing, seen_as
 from gadgetd.status import Board, Life
@@ -47,18 +48,13 @@ class Exporter:
         self._revision = revision
         self._clock = clock
         self._sys = sys
-        self._numbers_file = numbers
         self._hold = hold
         self.gadget = Standing(configfs or ConfigFs(), sys)
-        self._remembered = load(numbers)
-        self._numbers: Mapping[str, int] = self._remembered.luns
-        self.unproved = set(self._remembered.in_doubt)
-        """LUNs of an earlier run that we have not had: what the host wrote there may be lost."""
-        self._adopting = False
-        self._ejected_before: set[int] = set()
+        self.doubts = Doubts(numbers)
+        self._numbers: Mapping[str, int] = self.doubts.numbers
         self._slots: int | None = None
         self._unusable = Unusable()
-        self.refused = RefusedChange()
+        self.refused = RefusedChange(clock)
         self.turned_down = False
         """The last `take` could not hold a disk that is to be exported."""
         self.exports: dict[int, Export] = {}
@@ -80,15 +76,19 @@ class Exporter:
     @property
     def written(self) -> bool:
         """All that the host wrote is on the disks, those of an earlier run included."""
-        return not self.unproved and all(export.written for export in self.exports.values())
+        return not self.doubts.unproved and all(export.written for export in self.exports.values())
+
+    @property
+    def with_the_host(self) -> list[Export]:
+        """The exports, without those that the kernel keeps out of the gadget."""
+        out = self.refused.error is not None
+        return [e for n, e in self.exports.items() if e.was_shown or n in self.visible or not out]
 
     def prepare(self) -> None:
         """Take over the gadget that an earlier run left, if it still serves a host."""
         standing = self.gadget.take_over()
         if standing is not None:
-            self._adopting = True
-            empty = {lun.number for lun in standing.luns if not lun.file}
-            self._ejected_before = empty & self._remembered.shown
+            self.doubts.adopt(lun.number for lun in standing.luns if not lun.file)
 
     @property
     def refuses(self) -> bool:
@@ -124,6 +124,7 @@ class Exporter:
         exported = [verdict for verdict in judged if verdict.exported]
         known = self._numbers
         self._numbers = plan.assign(exported, known)
+        self.doubts.displace(known, self._numbers, self.exports)
         for verdict in exported:
             if verdict.disk.name in held:
                 export = held[verdict.disk.name]
@@ -131,7 +132,7 @@ class Exporter:
             else:
                 self._admit(verdict, taken[verdict.disk.name], known)
         self._remember()
-        self._adopting = False
+        self.doubts.adopting = False
         return tuple(judged)
 
     def apply(self, config: Config, *, may_disconnect: bool) -> Waits:
@@ -161,6 +162,7 @@ class Exporter:
                 self._take_out_strangers(standing)
             else:
                 self._set_luns(changes.luns)
+                self._note_visible(self.gadget.read_back())
             return Waits.IDLE if not refused else Waits.LOCK if self.locked else Waits.NOTHING
         self.reconnected = disconnects
         try:
@@ -220,7 +222,7 @@ class Exporter:
 
     def withdraw(self) -> None:
         """Remove what an earlier run exported, and do not say that all is well with it."""
-        self._adopting = False
+        self.doubts.adopting = False
         self._remove()
 
     def close(self) -> None:
@@ -232,7 +234,7 @@ class Exporter:
             for export in self.exports.values():
                 export.release()
             self.exports.clear()
-            self.unproved.clear()
+            self.doubts.clear()
             self._numbers, self._slots = {}, None
             self._remember()
 
@@ -251,6 +253,8 @@ class Exporter:
         if self._unusable.refuse(export.verdict.disk, error.message):
             export.release()
             del self.exports[error.lun]
+            if not export.written:
+                self.doubts.unproved.add(error.lun)
 
     def _part_from(self, verdicts: Sequence[Verdict]) -> None:
         wanted = {identify(v.disk) for v in verdicts if v.exported}
@@ -276,7 +280,7 @@ class Exporter:
             export.release()
             del self.exports[number]
             if not export.written:
-                self.unproved.add(number)
+                self.doubts.unproved.add(number)
 
     def _admit(self, verdict: Verdict, held: Hold, known: Mapping[str, int]) -> None:
         number = plan.lun_number(verdict.disk, self._numbers)
@@ -285,24 +289,10 @@ class Exporter:
             number, verdict, self._inquiry(verdict), held, self._clock(), verdict.read_only
         )
         export.start_counting(read_counters(export.name, self._sys), self._clock())
-        if plan.lun_number(verdict.disk, known) is not None:
-            self._carry_over(export)
+        was_known = plan.lun_number(verdict.disk, known) is not None
+        name = plan.key(verdict.disk, self._numbers)
+        self.doubts.settle(export, name, was_known=was_known)
         self.exports[number] = export
-
-    def _carry_over(self, export: Export) -> None:
-        """Have a disk that we, or an earlier run, exported before begin where it was."""
-        number = export.number
-        if number in self._ejected_before:
-            export.ejected_by_host = number not in self._remembered.withdrawn
-            export.signal(Signal.EJECT)
-        elif number in self.unproved:
-            # An earlier daemon may have died before it flushed what the host wrote.
-            export.adopted = self._adopting
-            export.signal(Signal.WRITE)
-        if number in self._remembered.failed:
-            export.life, export.lost = Life.FAILED, True
-        self.unproved.discard(number)
-        self._ejected_before.discard(number)
 
     def _inquiry(self, verdict: Verdict) -> str:
         text = plan.inquiry(self._board, verdict.disk, verdict.label, self._revision)
@@ -313,7 +303,8 @@ class Exporter:
         self._remember()
         self.gadget.take_out(export.number)
         # A write that has not moved the counters yet may be lost as well.
-        export.lost |= export.hold is not None and export.hold.lost_data()
+        if export.hold is not None and not export.hold.still(export.verdict.disk):
+            export.lost |= export.hold.lost_data()
         export.signal(Signal.LEFT)
         export.release()
         self._remember()
@@ -392,7 +383,4 @@ class Exporter:
         self._remember()
 
     def _remember(self) -> None:
-        in_doubt = self._remembered.failed & self.unproved
-        numbers = record(self._numbers, self.exports.values(), self.unproved, in_doubt)
-        if numbers != self._remembered and save(self._numbers_file, numbers):
-            self._remembered = numbers
+        self.doubts.remember(self._numbers, self.exports.values())

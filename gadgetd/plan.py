@@ -134,17 +134,17 @@ def assign(verdicts: Sequence[Verdict], previous: Mapping[str, int]) -> Mapping[
     number up with `lun_number`.
     """
     numbers = dict(previous)
-    present = {_key(verdict.disk, numbers) for verdict in verdicts if verdict.exported}
+    present = {key(verdict.disk, numbers) for verdict in verdicts if verdict.exported}
     seen: set[str] = set()
     for verdict in verdicts:
         if not verdict.exported:
             continue
-        key = _key(verdict.disk, numbers)
-        if key in seen:
-            key = _twin_key(verdict.disk)
-        seen.add(key)
-        if key not in numbers:
-            numbers[key] = _vacated(verdict.disk, numbers, present)
+        name = key(verdict.disk, numbers)
+        if name in seen:
+            name = _twin_key(verdict.disk)
+        seen.add(name)
+        if name not in numbers:
+            numbers[name] = _vacated(verdict.disk, numbers, present)
     return numbers
 
 
@@ -159,9 +159,15 @@ def _vacated(disk: Disk, numbers: dict[str, int], present: set[str]) -> int:
     return next(n for n in range(len(taken) + 1) if n not in taken)
 
 
+def key(disk: Disk, numbers: Mapping[str, int]) -> str:
+    """Give the name of a disk in what `assign` returns, whether it is there or not."""
+    twin = _twin_key(disk)
+    return twin if twin in numbers else identity(disk)
+
+
 def lun_number(disk: Disk, numbers: Mapping[str, int]) -> int | None:
     """Look up a disk in what `assign` returned; None for a disk that was never exported."""
-    return numbers.get(_key(disk, numbers))
+    return numbers.get(key(disk, numbers))
 
 
 def inquiry(board: Board, disk: Disk | None, label: str, revision: str, number: int = 0) -> str:
@@ -272,11 +278,6 @@ def _unmatched(disk: Disk) -> str:
     if disk.kind in _ASKED_FOR:
         reason += f"; to export it, add a rule to disks: such as - kind: {disk.kind}"
     return reason
-
-
-def _key(disk: Disk, numbers: Mapping[str, int]) -> str:
-    twin = _twin_key(disk)
-    return twin if twin in numbers else identity(disk)
 
 
 def _twin_key(disk: Disk) -> str:

@@ -11,25 +11,34 @@ from dataclasses import replace
 
 from gadgetd.disk import Disk, Verdict
 from gadgetd.errors import GadgetError
+from gadgetd.loop import Clock
 from gadgetd.plan import Gadget, compare, identity, shape
+
+PAUSE_S = 5.0
+"""Between the two tries, in seconds: what fails twice within a moment may work in the next."""
 
 
 class RefusedChange:
-    """A change for which the host was disconnected, in vain."""
+    """A change for which the host was disconnected, in vain. Times are the loop's clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.error: GadgetError | None = None
         """The kernel's answer; None if there is no such change."""
+        self._clock = clock
         self._shape: tuple[object, ...] = ()
+        self._times = 0
+        self._since = 0.0
 
     def covers(self, wanted: Gadget) -> bool:
-        """Whether it is the change that leads to this gadget."""
-        return self.error is not None and self._shape == shape(wanted)
+        """Whether the change that leads to this gadget is not to be tried, or not yet."""
+        if self.error is None or self._shape != shape(wanted):
+            return False
+        return self._times > 1 or self._clock() < self._since + PAUSE_S
 
     def refuse(self, wanted: Gadget, error: GadgetError) -> None:
         """Count a refusal."""
-        self.error = error if self._shape == shape(wanted) else None
-        self._shape = shape(wanted)
+        self._times = self._times + 1 if self._shape == shape(wanted) else 1
+        self.error, self._shape, self._since = error, shape(wanted), self._clock()
 
     def changed(self, wanted: Gadget, standing: Gadget | None) -> None:
         """Note that nothing was refused. If what stands is another gadget, that counts as if."""
@@ -42,7 +51,7 @@ class RefusedChange:
 
     def clear(self) -> None:
         """Give it another chance."""
-        self.error, self._shape = None, ()
+        self.error, self._shape, self._times = None, (), 0
 
 
 class Unusable:

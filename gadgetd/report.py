@@ -135,7 +135,7 @@ def about_disks(exports: Sequence[Export], unproved: Collection[int] = ()) -> It
     """
     for number in sorted(unproved):
         yield Problem(
-            f"LUN {number}: gadgetd was killed before its disk was flushed, and has no hold of it",
+            f"LUN {number}: its disk is out of reach, and may lack what the host had written",
             "do not trust what was written; gadgetd stop, then gadgetd start, begins anew",
         )
     for export in exports:

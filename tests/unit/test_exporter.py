@@ -21,6 +21,7 @@ from gadgetd.errors import GadgetError
 from gadgetd.export import Export, Waits
 from gadgetd.exporter import Exporter
 from gadgetd.life import Signal
+from gadgetd.refused import PAUSE_S
 from gadgetd.standing import NAME
 from gadgetd.status import Life
 from tests.contract.faulty import FaultyKernel, Killed
@@ -952,6 +953,7 @@ def test_refused_at_any_call_trying_again_comes_to_the_planned_gadget(
         with contextlib.suppress(GadgetError):
             scenario(bench, exporter)
         # What the daemon does after a while; the kernel takes everything by now.
+        bench.clock.now += PAUSE_S
         exporter.gadget._configfs = ConfigFs(ROOT, bench.kernel)
         bring_up(exporter, bench)
         there = sorted(bench.scan.found)

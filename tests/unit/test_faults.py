@@ -171,7 +171,7 @@ class TestNothingIsCalledSafeThatIsNot:
         assert bench.files() == {0: "mmcblk0", 1: ""}
         host_ejects(bench, 0)
         assert not daemon.status.safe_to_unplug
-        assert any(text.startswith("LUN 1: gadgetd was killed") for text in advice(daemon))
+        assert any(text.startswith("LUN 1: its disk is out of reach") for text in advice(daemon))
         bench.busy.clear()
         bench.loop.run_for(RETRY_S * 2)
         host_ejects(bench, 1)
@@ -184,6 +184,58 @@ class TestNothingIsCalledSafeThatIsNot:
         bench.kill()
         bench.remove("nvme0n1")
         daemon = bench.daemon()
+        host_ejects(bench, 0)
+        assert not daemon.status.safe_to_unplug
+
+    def test_another_card_in_the_slot_is_trusted_and_the_first_one_still_is_not(
+        self, bench: Bench
+    ) -> None:
+        daemon = boot(bench, "mmcblk1")
+        host_writes(bench, "mmcblk1")
+        for serial, trusted in (("another", True), ("serial-mmcblk1", False), ("third", True)):
+            bench.remove("mmcblk1")
+            bench.loop.settle()
+            bench.add("mmcblk1", serial=serial)
+            bench.loop.settle()
+            assert bench.files() == {0: "mmcblk1"}
+            host_ejects(bench, 0)
+            assert daemon.status.safe_to_unplug == trusted, serial
+            daemon.insert(export_of(daemon, "mmcblk1"))
+            if not trusted:
+                host_writes(bench, "mmcblk1")
+
+    def test_a_flush_of_another_card_says_nothing_of_the_one_that_was_there_at_the_kill(
+        self, bench: Bench
+    ) -> None:
+        boot(bench, "mmcblk1")
+        bench.kill()
+        bench.remove("mmcblk1")
+        bench.add("mmcblk1", serial="another")
+        daemon = bench.daemon()
+        host_ejects(bench, 0)
+        bench.remove("mmcblk1")
+        bench.loop.settle()
+        bench.add("mmcblk1")
+        bench.loop.settle()
+        host_ejects(bench, 0)
+        assert not daemon.status.safe_to_unplug
+
+    def test_a_disk_in_doubt_that_the_gadget_cannot_open_keeps_the_word_back(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        daemon = boot(bench, "mmcblk0", "nvme0n1")
+        bench.flush_result = errno.EIO
+        host_writes(bench, "nvme0n1")
+        bench.loop.run_for(QUIET_S * 2)
+        bench.flush_result = None
+        daemon.stop(lambda: None)
+        bench.loop.settle()
+        bench.kill()
+        bench.flush_result = 0
+        refuse_disk(bench, "nvme0n1", monkeypatch)
+        daemon = bench.daemon()
+        bench.loop.run_for(RETRY_S * 4)
+        assert bench.files() == {0: "mmcblk0"}
         host_ejects(bench, 0)
         assert not daemon.status.safe_to_unplug
 
@@ -281,6 +333,37 @@ class TestTheHostIsLeftInPeace:
         assert daemon.status.phase is Phase.EXPORTED
         assert any("acm.usb0" in text for text in advice(daemon))
         assert bench.files() == {0: "mmcblk0"}
+
+    def test_a_refusal_that_passes_is_over_after_the_second_try(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        daemon = boot(bench, "mmcblk0")
+        bench.loop.run_for(RETRY_S)
+        with monkeypatch.context() as patch:
+            refuse_disk(bench, "nvme0n1", patch)
+            bench.add("nvme0n1")
+            bench.loop.run_for(RETRY_S / 2)
+            assert unbinds(bench) == 1
+        bench.loop.run_for(RETRY_S * 2)
+        assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
+        assert not any("lun.1" in text for text in advice(daemon))
+
+    def test_the_word_comes_though_a_disk_was_refused_that_no_host_has_seen(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        daemon = boot(bench, "mmcblk0")
+        mkdir = bench.kernel.mkdir
+
+        def refusing(path: Path) -> None:
+            if path.name == "lun.1":
+                raise OSError(errno.ENOMEM, "Cannot allocate memory")
+            mkdir(path)
+
+        monkeypatch.setattr(bench.kernel, "mkdir", refusing)
+        bench.add("nvme0n1")
+        bench.loop.run_for(RETRY_S * 4)
+        host_ejects(bench, 0)
+        assert daemon.status.safe_to_unplug
 
     def test_another_file_ends_it(self, bench: Bench) -> None:
         bench.kernel.functions = ("mass_storage",)
@@ -423,6 +506,37 @@ class TestAfterAKill:
         bench.loop.run_for(RETRY_S * 2)
         assert bench.files() == {0: "mmcblk0", 1: ""}
         assert lives(daemon)["nvme0n1"] == Life.EJECTED
+
+    def test_an_eject_is_seen_while_another_disk_waits_for_its_lun(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        boot(bench, "mmcblk0")
+        bench.kill()
+        bench.add("nvme0n1")
+        monkeypatch.setattr(Activity, "busy", lambda *_: True)
+        daemon = bench.daemon()
+        bench.loop.run_for(RETRY_S)
+        assert [row.lun for row in daemon.status.disks] == [0, None]
+        host_ejects(bench, 0)
+        bench.scan.announce()
+        bench.loop.run_for(RETRY_S)
+        assert bench.files() == {0: ""}
+        assert lives(daemon)["mmcblk0"] == Life.EJECTED
+
+    def test_an_eject_before_is_not_another_disks(self, bench: Bench) -> None:
+        boot(bench, "mmcblk0", "mmcblk1")
+        host_ejects(bench, 1)
+        bench.kill()
+        bench.remove("mmcblk1")
+        bench.add("mmcblk1", serial="another")
+        daemon = bench.daemon()
+        assert bench.files() == {0: "mmcblk0", 1: "mmcblk1"}
+        bench.remove("mmcblk1")
+        bench.loop.settle()
+        bench.add("mmcblk1", serial="another")
+        bench.loop.settle()
+        assert bench.files() == {0: "mmcblk0", 1: "mmcblk1"}
+        assert lives(daemon)["mmcblk1"] != Life.EJECTED
 
     def test_what_the_host_ejected_before_stays_out_even_if_the_disk_was_busy(
         self, bench: Bench
