@@ -192,6 +192,24 @@ def test_an_eject_by_name_flushes_and_an_insert_brings_the_disk_back(
     assert "0 (mmcblk0), 1 (nvme0n1)" in said
 
 
+def test_a_board_that_is_to_give_ejected_disks_back_does_so_after_the_delay(
+    board: Board, blocks: list[HostBlock]
+) -> None:
+    board.write_file(CONFIG, "on_ejected: reinsert\nreinsert_after_s: 3\n")
+    board.check("gadgetd reload")
+    since = board.uart.line.position
+    host_does(board, *map(eject, blocks))
+    for number, block in enumerate(blocks):
+        board.expect_event(since, event="lun", lun=number, life="ejected")
+        board.expect_event(since, event="lun", lun=number, previous="ejected")
+        expect_host_size(board, block, SIZE)
+    lines = board.check("gadgetd log").splitlines()
+    (out,) = (seconds(text) for text in lines[-20:] if "SAFE TO UNPLUG" in text)
+    (back,) = (seconds(text) for text in lines[-20:] if "NOT safe to unplug any more" in text)
+    assert 1 < back - out < 10
+    board.check(f"rm {CONFIG}; gadgetd reload")
+
+
 # The promise itself, with the power cut
 
 
@@ -241,24 +259,6 @@ def test_a_power_cut_before_the_data_is_written_never_follows_the_word(
 
 
 # What follows an eject of all disks
-
-
-def test_a_board_that_is_to_give_ejected_disks_back_does_so_after_the_delay(
-    board: Board, blocks: list[HostBlock]
-) -> None:
-    board.write_file(CONFIG, "on_ejected: reinsert\nreinsert_after_s: 3\n")
-    board.check("gadgetd reload")
-    since = board.uart.line.position
-    host_does(board, *map(eject, blocks))
-    for number, block in enumerate(blocks):
-        board.expect_event(since, event="lun", lun=number, life="ejected")
-        board.expect_event(since, event="lun", lun=number, previous="ejected")
-        expect_host_size(board, block, SIZE)
-    lines = board.check("gadgetd log").splitlines()
-    (out,) = (seconds(text) for text in lines[-20:] if "SAFE TO UNPLUG" in text)
-    (back,) = (seconds(text) for text in lines[-20:] if "NOT safe to unplug any more" in text)
-    assert 1 < back - out < 10
-    board.check(f"rm {CONFIG}; gadgetd reload")
 
 
 def seconds(line: str) -> float:
