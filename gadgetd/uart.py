@@ -90,7 +90,7 @@ class Uart:
             if self._program:
                 # Whoever looks at that program must not be told then to wait for what is over.
                 self._forget(_WAIT, *_subject(event))
-            self._hold(_record(event, next(self._sequence)))
+            self._hold(_record(event))
         if events:
             self.pump(now)
 
@@ -203,9 +203,11 @@ class Uart:
                 return False
             redraw_pid = foreground.pid if editing else 0
         self._shell_busy_since = None
-        records = list(self._held)
-        if self._dropped:
-            records.insert(0, _dropped(self._dropped))
+        records = [_dropped(self._dropped)] if self._dropped else []
+        for _ in range(self._dropped):
+            next(self._sequence)
+        # Not before: a gap in the numbers is a loss, and what was forgotten on purpose is none.
+        records += [f'{record},"seq":{next(self._sequence)}}}\n' for record in self._held]
         translates = output_flags & termios.OPOST and output_flags & termios.ONLCR
         output = begin + "".join(records).encode("ascii")
         self._output = output if translates else output.replace(b"\n", b"\r\n")
@@ -234,10 +236,9 @@ def _subject(event: Event) -> tuple[str, ...]:
     return tuple(text.json_line({key: event.fields[key]})[1:-1] for key in same)
 
 
-def _record(event: Event, sequence: int) -> str:
-    """Give an event as its two lines. `seq` lets a reader see that lines were lost."""
-    encoded = text.json_line({**event.fields, "seq": sequence})
-    return f"gadgetd: {event.text}\n@gadgetd {encoded}\n"
+def _record(event: Event) -> str:
+    """Give an event as its two lines, up to where its number belongs."""
+    return f"gadgetd: {event.text}\n@gadgetd {text.json_line(event.fields).removesuffix('}')}"
 
 
 def _dropped(count: int) -> str:
