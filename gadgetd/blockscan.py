@@ -10,9 +10,9 @@ import os
 import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple
 
 import pyudev
 
@@ -37,8 +37,7 @@ _NEVER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OwnGadget:
+class OwnGadget(NamedTuple):
     """What a disk that comes back through our own gadget shows of itself on USB."""
 
     vendor_id: int
@@ -46,8 +45,7 @@ class OwnGadget:
     serial: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(NamedTuple):
     """A disk that is on its way: its controller is there, the disk is not. `key` is unique."""
 
     key: str
@@ -129,7 +127,7 @@ class BlockScan:
 
     def pending(self) -> tuple[Pending, ...]:
         """List the disks that are known to be on their way."""
-        owners = {name for device in self._list("block") for name in _ancestors(device)}
+        owners = self._owners("block")
         return (*self._pending_pci(owners), *self._pending_mmc(owners))
 
     def _pending_pci(self, owners: set[str]) -> Iterator[Pending]:
@@ -143,28 +141,38 @@ class BlockScan:
                 yield Pending(name, Kind.SD, f"SD host at {name}", certain=False)
 
     def _pending_mmc(self, owners: set[str]) -> Iterator[Pending]:
-        cards = list(self._list("mmc"))
-        for card in cards:
+        for card in self._list("mmc"):
             if _text(card, "type") in ("MMC", "SD") and card.sys_name not in owners:
                 yield Pending(card.sys_name, Kind.SD, f"card {card.sys_name}")
-        occupied = {name for card in cards for name in _ancestors(card)}
+        occupied = self._owners("mmc")
         for host in self._list("mmc_host"):
             if host.sys_name not in occupied:
                 yield Pending(host.sys_name, Kind.SD, f"card in {host.sys_name}", certain=False)
 
     def _list(self, subsystem: str) -> list[pyudev.Device]:
         # By name: for a list of one subsystem libudev reads through all of /sys/class and /sys/bus.
-        sys = Path(self._context.sys_path)
-        names: list[str] = []
-        for directory in (sys / "class" / subsystem, sys / "bus" / subsystem / "devices"):
-            with suppress(OSError):
-                names += os.listdir(directory)  # noqa: PTH208 - names are all that is wanted
         devices = []
-        for name in sorted(names):
+        for link in sorted(self._links(subsystem)):
+            name = link.rpartition("/")[2]
             # One that has vanished since; its removal is an event of its own.
             with suppress(pyudev.DeviceNotFoundError):
                 devices.append(pyudev.Devices.from_name(self._context, subsystem, name))
         return devices
+
+    def _owners(self, subsystem: str) -> set[str]:
+        """Names of all that a device of the subsystem is part of, which its path in sysfs has."""
+        owners: set[str] = set()
+        for link in self._links(subsystem):
+            with suppress(OSError):
+                owners.update(os.readlink(link).split("/"))  # noqa: PTH115 - for the speed of it
+        return owners
+
+    def _links(self, subsystem: str) -> Iterator[str]:
+        sys = self._context.sys_path
+        for directory in (f"{sys}/class/{subsystem}", f"{sys}/bus/{subsystem}/devices"):
+            with suppress(OSError):
+                for name in os.listdir(directory):  # noqa: PTH208 - likewise
+                    yield f"{directory}/{name}"
 
 
 def _clear_error(fd: int) -> None:
@@ -288,10 +296,6 @@ def _lines(path: Path) -> list[str]:
         return path.read_text("utf-8", "replace").splitlines()
     except OSError:
         return []
-
-
-def _ancestors(device: pyudev.Device) -> Iterator[str]:
-    yield from (parent.sys_name for parent in device.ancestors)
 
 
 def _nvme_state(pci: Path) -> str:
