@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gadgetd import sysfs
+
 THREAD = "file-storage"
 """One a mass-storage function (source: f_mass_storage.c). It wakes for each command."""
 POLLING = 3
@@ -52,11 +54,11 @@ class Activity:
 
 def _serves(comm: Path) -> bool:
     try:
-        return comm.read_text("utf-8", "replace").strip() == THREAD
+        return sysfs.read(comm).strip() == THREAD
     except OSError:
         return False
 
 
 def _wake_ups(process: Path) -> int:
-    text = (process / "status").read_text("utf-8", "replace")
+    text = sysfs.read(process / "status")
     return int(text.partition(_FIELD)[2].split()[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gadgetd.status import Problem
 
@@ -13,8 +13,7 @@ PATIENCE_S = 5.0
 _SLOW = ("low-speed", "full-speed")
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """The USB connection, as far as the board can tell. `for_s` is seconds in this state."""
 
     state: str

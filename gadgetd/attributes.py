@@ -7,13 +7,11 @@ configfs-usb-gadget-mass-storage.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
+class Codec(NamedTuple):
     """How a value reads in an attribute: as the kernel prints it, which it takes as well."""
 
     show: Callable[[Any], str]
@@ -28,8 +26,7 @@ FLAG = Codec("{:d}".format, lambda text: text == "1")
 FILE = Codec(lambda file: str(file or ""), lambda text: Path(text) if text else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(NamedTuple):
     """One attribute: it carries a field of Gadget or Lun, or else always the same constant."""
 
     name: str

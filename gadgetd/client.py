@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from gadgetd.config import CONFIG, load
 from gadgetd.disk import Disk, Kind, Verdict
 from gadgetd.errors import ControlError, GadgetdError
 from gadgetd.hold import in_use
-from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Problem, Status
+from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Problem, Status, as_dict
 from gadgetd.traffic import read_counters
 
 POLL_S = 0.5
@@ -39,9 +38,9 @@ def from_json(value: dict[str, Any]) -> Status:
     """Turn what `to_json` gave back into the status."""
     rows = []
     for row in value["disks"]:
-        fields = {key: row[key] for key in Disk.__slots__}
+        fields = {key: row[key] for key in Disk._fields}
         disk = Disk(**fields | {"kind": Kind(row["kind"]), "node": Path(row["node"])})
-        rest = {key: row[key] for key in DiskStatus.__slots__ if key != "disk"}
+        rest = {key: row[key] for key in DiskStatus._fields if key != "disk"}
         rows.append(DiskStatus(disk, **rest | {"life": Life(row["life"] or Life.WAITING)}))
     controller, problem = value["controller"], value["problem"]
     return Status(
@@ -79,7 +78,7 @@ def scan(config_path: Path | None = None) -> list[Verdict]:
     ours = gadget(config, read_board(), (), "")
     own = OwnGadget(ours.vendor_id, ours.product_id, ours.serial)
     return [
-        replace(verdict, exported=False, reason="in use on the board")
+        verdict._replace(exported=False, reason="in use on the board")
         if verdict.exported and verdict.disk.name not in exported and in_use(verdict.disk)
         else verdict
         for verdict in choose(BlockScan().disks({own}), config)
@@ -118,7 +117,7 @@ def scan_lines(verdicts: list[Verdict]) -> list[str]:
 
 def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
     """Give a verdict as plain JSON values."""
-    value = asdict(verdict)
+    value = as_dict(verdict)
     disk: dict[str, Any] = value.pop("disk")
     return disk | value | {"node": str(disk["node"])}
 

@@ -1,6 +1,6 @@
-"""/etc/gadgetd.yaml as frozen dataclasses, or an error that says where and what was expected.
+"""/etc/gadgetd.yaml as one frozen value, or an error that says where and what was expected.
 
-The dataclasses hold the defaults; options.py holds everything else about a key. Without a file
+The classes hold the defaults; options.py holds everything else about a key. Without a file
 neither options.py nor PyYAML is imported: the usual boot does not pay for them.
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple
 
 from gadgetd.disk import Disk, Kind
 from gadgetd.errors import ConfigError
@@ -34,8 +34,7 @@ class OnEjected(StrEnum):
     REBOOT = "reboot"
 
 
-@dataclass(frozen=True, slots=True)
-class DiskMatch:
+class DiskMatch(NamedTuple):
     """What a disk must be like. A field that is None or empty asks nothing."""
 
     name: str | None = None
@@ -45,8 +44,8 @@ class DiskMatch:
     serial: str | None = None
     min_size_bytes: int | None = None
     max_size_bytes: int | None = None
-    line: int = field(default=0, compare=False)
-    """Where it stands in the file, from 1; 0 for a default. A moved rule is still the same."""
+    line: int = 0
+    """Where it stands in the file, from 1; 0 for a default."""
 
     def matches(self, disk: Disk) -> bool:
         """True if the disk is all that this asks for."""
@@ -60,8 +59,7 @@ class DiskMatch:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class DiskRule:
+class DiskRule(NamedTuple):
     """Disks to export, and how."""
 
     match: DiskMatch
@@ -76,8 +74,7 @@ class DiskRule:
         return self.match.line
 
 
-@dataclass(frozen=True, slots=True)
-class Usb:
+class Usb(NamedTuple):
     """How the gadget presents itself. The defaults are those of Raspberry Pi's gadget."""
 
     udc: str = AUTO
@@ -92,16 +89,14 @@ class Usb:
     acm: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Consoles:
+class Consoles(NamedTuple):
     """Where the status is shown: `auto`, `none` or a device node."""
 
     hdmi: str = AUTO
     uart: str = AUTO
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Upper limits in seconds, not delays; 0 does not wait."""
 
     disks_s: float = 10
@@ -109,19 +104,17 @@ class Wait:
     udc_s: float = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Writeback:
+class Writeback(NamedTuple):
     """Bounds on unwritten data, as in vm.dirty_bytes and vm.dirty_background_bytes."""
 
     dirty_bytes: int = 8 << 20
     dirty_background_bytes: int = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """The whole configuration. Without arguments: the defaults."""
 
-    source: Path | None = field(default=None, compare=False)
+    source: Path | None = None
     """The file it came from; None for the defaults."""
     disks: tuple[DiskRule, ...] = (DiskRule(DiskMatch(kinds=(Kind.EMMC, Kind.SD, Kind.NVME))),)
     """The first rule that matches decides; a disk that none matches is not exported."""

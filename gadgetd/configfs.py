@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +181,11 @@ class ConfigFs:
         if file is None:
             self._write(self._lun(name, number) / "file", "\n")
         else:
-            self.set_lun(name, replace(self.lun(name, number), file=file))
+            self.set_lun(name, self.lun(name, number)._replace(file=file))
 
     def set_read_only(self, name: str, number: int, read_only: bool) -> None:
         """Change a LUN's write protection. Errors are those of `set_lun`."""
-        self.set_lun(name, replace(self.lun(name, number), read_only=read_only))
+        self.set_lun(name, self.lun(name, number)._replace(read_only=read_only))
 
     def set_lun(self, name: str, lun: Lun) -> None:
         """Make an existing LUN what is wanted; if that fails it is again what it was.

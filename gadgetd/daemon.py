@@ -197,8 +197,8 @@ class Daemon:
                 self._alarms.set("retry", RETRY_S, self.reconcile)
             if was_bound or self._exporter.udc:
                 self._unbound_since = self._loop.clock()
-            if self._exporter.refuses and _REFUSED not in self._alarms:
-                self._alarms.set(_REFUSED, REFUSED_S, self._forgive)
+            if self._exporter.refuses:
+                self._alarms.set(_REFUSED, REFUSED_S, self._forgive, keep=True)
             self._host.follow(self._exporter.udc)
             if self._exporter.reconnected:
                 self._alarms.set(_RECONNECTED, PATIENCE_S, lambda: None)
@@ -276,21 +276,21 @@ class Daemon:
 
     def _arm_tick(self) -> None:
         calm = all(export.calm for export in self.exports)
-        watching = self._host.awake or not calm or self._waits is Waits.IDLE
-        if watching and "tick" not in self._alarms:
-            self._alarms.set("tick", TICK_S, self._on_tick)
+        if self._host.awake or not calm or self._waits is Waits.IDLE:
+            self._alarms.set("tick", TICK_S, self._on_tick, keep=True)
 
     def _on_tick(self) -> None:
+        was = self._problem, [e.to_status() for e in self.exports]
         try:
             self._exporter.look()
         except GadgetdError as error:
             self._problem = problem_of(error)
-            if "retry" not in self._alarms:  # Else the ticks would put it off for ever.
-                self._alarms.set("retry", RETRY_S, self.reconcile)
+            self._alarms.set("retry", RETRY_S, self.reconcile, keep=True)  # Else ticks put it off.
         self._flush_due()
         if self._waits is Waits.IDLE and self._may_disconnect():
             self.reconcile()
-        self._show()
+        elif self._host.refresh() or was != (self._problem, [e.to_status() for e in self.exports]):
+            self._show()
         self._activity.look()
         self._arm_tick()
 
@@ -360,7 +360,7 @@ class Daemon:
             bound=bool(self._exporter.udc),
             wants_gadget=self._exporter.wants_gadget,
             note=self._exporter.gadget.note,
-            controllers=len(self._exporter.gadget.controllers()),
+            controllers=0 if self._exporter.udc else len(self._exporter.gadget.controllers()),
             without_controller_s=self._loop.clock() - self._unbound_since,
             stopped=self._stop.begun,
             stopping=self.stopping,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 
 class Kind(StrEnum):
@@ -33,8 +33,7 @@ _CAPTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
+class Disk(NamedTuple):
     """A whole disk as the kernel describes it. Model and serial are empty where it tells none."""
 
     name: str
@@ -53,16 +52,14 @@ class Disk:
     """Where it is plugged in, as a sysfs device path without the disk itself; may be empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A disk that the scan saw. `refusal` says why it can never be exported; empty if it can."""
 
     disk: Disk
     refusal: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A disk and what becomes of it: exported (then `reason` says by which rule) or why not."""
 
     disk: Disk

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -51,8 +51,7 @@ _IN_OUR_WORDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     """A value as it was written. `line` and `column` count from 1."""
 
     line: int
@@ -64,22 +63,20 @@ class Scalar:
     """What YAML makes of it: str, int, float, bool, null, timestamp, merge, value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
+class Sequence(NamedTuple):
     """A list."""
 
     line: int
     column: int
-    items: list[Node] = field(default_factory=list)
+    items: list[Node]
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(NamedTuple):
     """A mapping, as key and value pairs in the order of the file. No key is there twice."""
 
     line: int
     column: int
-    entries: dict[str, tuple[Scalar, Node]] = field(default_factory=dict)
+    entries: dict[str, tuple[Scalar, Node]]
 
 
 Node = Scalar | Sequence | Mapping
@@ -196,9 +193,9 @@ class _Builder:
             meaning = _meaning(event, resolve) if plain else "str"
             node = Scalar(line, column, event.value, not plain, meaning)
         elif isinstance(event, yaml.SequenceStartEvent):
-            node = Sequence(line, column)
+            node = Sequence(line, column, [])
         else:
-            node = Mapping(line, column)
+            node = Mapping(line, column, {})
         if len(self._open) == DEPTH_LIMIT and not isinstance(node, Scalar):
             problem = f"nested deeper than {DEPTH_LIMIT} levels"
             raise self._refused(line, column, problem, "", self._path())

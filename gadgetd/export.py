@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from gadgetd.disk import Verdict
@@ -30,23 +29,15 @@ class Waits(Enum):
     """The host has locked a medium, as a Linux host does with every disk it has open."""
 
 
-@dataclass(slots=True, eq=False)
 class Export:
     """A disk and its LUN. Times are seconds of the loop's clock.
 
     `hold` is None once the disk has gone. The gadget's attribute files are not touched here.
     """
 
-    number: int
-    verdict: Verdict
-    inquiry: str
-    hold: Hold | None
-    changed_at: float
-    read_only: bool = False
-    """As the LUN stands; a change waits while the host has locked the medium."""
     life: Life = Life.WAITING
-    seen: Counters = field(default_factory=Counters)
-    total: Counters = field(default_factory=Counters)
+    seen: Counters = Counters()
+    total: Counters = Counters()
     rate_bytes_s: int = 0
     looked_at: float = 0.0
     flush: Flush | None = None
@@ -69,6 +60,24 @@ class Export:
     """It was exported by an earlier run already, whose counts are lost."""
     board_readers: int = 0
     """Programs of the board that read it now, so that its reads are not the host's."""
+
+    def __init__(
+        self,
+        number: int,
+        verdict: Verdict,
+        inquiry: str,
+        hold: Hold | None,
+        changed_at: float,
+        *,
+        read_only: bool = False,
+    ) -> None:
+        """`read_only`: as the LUN stands. A change waits while the host has locked the medium."""
+        self.number = number
+        self.verdict = verdict
+        self.inquiry = inquiry
+        self.hold = hold
+        self.changed_at = changed_at
+        self.read_only = read_only
 
     @property
     def name(self) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from gadgetd import plan, udc
@@ -118,7 +117,7 @@ class Exporter:
                     taken[name] = self._hold(verdict.disk)
                 except GadgetdError as error:
                     self.turned_down = True
-                    judged.append(replace(verdict, exported=False, reason=error.message))
+                    judged.append(verdict._replace(exported=False, reason=error.message))
                     continue
             judged.append(verdict)
         exported = [verdict for verdict in judged if verdict.exported]
@@ -285,10 +284,9 @@ class Exporter:
     def _admit(self, verdict: Verdict, held: Hold, known: Mapping[str, int]) -> None:
         number = plan.lun_number(verdict.disk, self._numbers)
         assert number is not None, "assign() numbers every exported disk"
-        export = Export(
-            number, verdict, self._inquiry(verdict), held, self._clock(), verdict.read_only
-        )
-        export.start_counting(read_counters(export.name, self._sys), self._clock())
+        inquiry, now = self._inquiry(verdict), self._clock()
+        export = Export(number, verdict, inquiry, held, now, read_only=verdict.read_only)
+        export.start_counting(read_counters(export.name, self._sys), now)
         was_known = plan.lun_number(verdict.disk, known) is not None
         name = plan.key(verdict.disk, self._numbers)
         self.doubts.settle(export, name, was_known=was_known)

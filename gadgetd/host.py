@@ -36,9 +36,12 @@ class Host:
         self._changed = changed
         self._fd = -1
         self._name = ""
+        self._udc: udc.Udc | None = None
         self._since = loop.clock()
         self._was_ready = False
         self._resets = 0
+        self._speed = ""
+        self._asleep = False
         self.state = ""
         """As in /sys/class/udc/X/state; empty without a controller."""
 
@@ -67,13 +70,14 @@ class Host:
         self._forget_fd()
         self._name = name
         self._was_ready = False
-        controller = self._controller()
+        controller = next((each for each in self._controllers() if each.name == name), None)
         if controller is not None:
             try:
                 self._fd = udc.open_state(controller)
             except OSError:
-                controller = None  # It has gone again, which raises a uevent.
+                pass  # It has gone again, which raises a uevent.
             else:
+                self._udc = controller
                 self._loop.watch(self._fd, self._look, URGENT)
         self._look()
 
@@ -83,23 +87,25 @@ class Host:
 
     def link(self, *, touched: bool) -> Link:
         """Give what there is to say about the connection; `touched`: a disk has been opened."""
-        controller = self._controller()
-        state = self.state
-        if self.awake and controller is not None and udc.suspended(controller):
-            # Not every controller driver reports it as a state of its own.
-            state = "suspended"
-        speed = udc.current_speed(controller) if controller is not None else ""
-        return Link(state, speed, self._loop.clock() - self._since, self._resets, touched)
+        state = "suspended" if self.awake and self._asleep else self.state
+        for_s = self._loop.clock() - self._since
+        return Link(state, self._speed, for_s, self._resets, touched)
 
     def controller(self, note: str) -> Controller | None:
         """Give what to show of the controller in use; `note` says why it is this one."""
-        controller = self._controller()
-        if controller is None:
+        if self._udc is None:
             return None
-        return Controller(controller.name, self.state, udc.current_speed(controller), note)
+        return Controller(self._udc.name, self.state, self._speed, note)
 
-    def _controller(self) -> udc.Udc | None:
-        return next((each for each in self._controllers() if each.name == self._name), None)
+    def refresh(self) -> bool:
+        """Look at what raises no event, and tell whether it is another than before.
+
+        Not every controller driver reports a suspend as a state of its own.
+        """
+        before = self._speed, self._asleep
+        self._speed = udc.current_speed(self._udc) if self._udc is not None else ""
+        self._asleep = self.awake and self._udc is not None and udc.suspended(self._udc)
+        return before != (self._speed, self._asleep)
 
     def _look(self) -> None:
         before = self.state
@@ -108,6 +114,7 @@ class Host:
         if not self.state:
             # The controller has left. The kernel would report that without end.
             self._forget_fd()
+        self.refresh()
         if self.state == before:
             return
         self._since = self._loop.clock()
@@ -129,4 +136,4 @@ class Host:
         if self._fd >= 0:
             self._loop.unwatch(self._fd)
             os.close(self._fd)
-        self._fd = -1
+        self._fd, self._udc = -1, None

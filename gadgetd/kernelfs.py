@@ -9,6 +9,8 @@ import errno
 import os
 from pathlib import Path
 
+from gadgetd import sysfs
+
 _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 
 
@@ -47,12 +49,7 @@ class Kernel:
 
     def read(self, path: Path) -> str:
         """Read an attribute whole, with the newline that the kernel ends it with."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            # An attribute is one page at most, and one read is one call of its show function.
-            return os.read(descriptor, os.sysconf("SC_PAGE_SIZE")).decode("utf-8", "replace")
-        finally:
-            os.close(descriptor)
+        return sysfs.read(path)
 
     def write(self, path: Path, text: str) -> None:
         """Set an attribute with a single system call: each is one call of its store function.

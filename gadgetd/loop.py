@@ -109,9 +109,13 @@ class Alarms:
     def __contains__(self, name: str) -> bool:
         return name in self._timers
 
-    def set(self, name: str, delay_s: float, callback: Callable[[], None]) -> None:
-        """Call back once, `delay_s` seconds from now."""
+    def set(
+        self, name: str, delay_s: float, callback: Callable[[], None], *, keep: bool = False
+    ) -> None:
+        """Call back once, `delay_s` seconds from now; `keep` leaves one that is set as it is."""
         if name in self._timers:
+            if keep:
+                return
             self._timers[name].cancel()
 
         def ring() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from gadgetd.export import Export
 from gadgetd.status import Life
@@ -17,15 +18,14 @@ _STATES = ("shown", "failed", "unproved", "withdrawn", "safe")
 _RESERVED = "reserved"
 
 
-@dataclass(frozen=True, slots=True)
-class Numbers:
+class Numbers(NamedTuple):
     """The LUN number of each disk, by its identity (see plan.py), and sets of LUN numbers.
 
     `shown` are the LUNs that have been given their disk. If one of them is empty, the host has
     ejected it; an empty LUN that is not among them was being changed, or never filled.
     """
 
-    luns: Mapping[str, int] = field(default_factory=dict)
+    luns: Mapping[str, int] = MappingProxyType({})
     shown: frozenset[int] = frozenset()
     failed: frozenset[int] = frozenset()
     """Their disk refused data, or left with some: a later fsync would prove nothing."""

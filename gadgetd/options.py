@@ -7,9 +7,8 @@ of the example all come from here. A new option is one row here and one field in
 from __future__ import annotations
 
 from collections.abc import Mapping as MappingType
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gadgetd.config import (
     AUTO,
@@ -48,24 +47,22 @@ def _class_name(device_class: str) -> Text:
     return Text(128, f"a name as in /sys/class/{device_class}", r"[!-\-0-~][!-.0-~]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One key with one value."""
 
     key: str
     value: Value
     description: str
     field: str = ""
-    """What the dataclass calls it, if not as the file does."""
+    """What config.py calls it, if not as the file does."""
 
     @property
     def attribute(self) -> str:
-        """The name of the dataclass field."""
+        """The name of the field in config.py."""
         return self.field or self.key
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """A key whose value is a mapping of options or, if `listed`, a list of such mappings."""
 
     key: str
@@ -175,7 +172,7 @@ class _Walk:
         self._file = file
 
     def mapping(self, node: Node, path: str, table: tuple[Option | Section, ...]) -> dict[str, Any]:
-        """The values of a mapping, by dataclass field."""
+        """The values of a mapping, by field of config.py."""
         rows = {row.key: row for row in table}
         if not isinstance(node, Mapping):
             raise self._wrong(node, path, f"a mapping of {', '.join(rows)}")

@@ -72,8 +72,9 @@ class Panel:
     def show(self, status: Status) -> None:
         """Show a status everywhere."""
         now = self._loop.clock()
-        self.log.extend(f"[{now:10.3f}] {event.text}" for event in events(self._shown, status))
-        self._shown = status
+        if status != self._shown:
+            self.log.extend(f"[{now:10.3f}] {event.text}" for event in events(self._shown, status))
+            self._shown = status
         # The LED first: it is the quickest, and all that some people have.
         pattern = pattern_for(status)
         if pattern is None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gadgetd.disk import Disk, Found, Kind, Verdict
 from gadgetd.status import Board
@@ -27,8 +26,7 @@ _ASKED_FOR = (Kind.SATA, Kind.USB, Kind.OTHER)
 _INQUIRY = "%-8.8s%-16.16s%-4.4s"
 
 
-@dataclass(frozen=True, slots=True)
-class Lun:
+class Lun(NamedTuple):
     """One LUN. `file` is None for an empty removable one, a card reader without a card."""
 
     number: int
@@ -39,16 +37,14 @@ class Lun:
     read_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """One USB function: `mass_storage.0` with up to eight LUNs, or `acm.usb0` with none."""
 
     name: str
     luns: tuple[Lun, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Gadget:
+class Gadget(NamedTuple):
     """The whole gadget, as it will stand below /sys/kernel/config/usb_gadget."""
 
     vendor_id: int
@@ -67,8 +63,7 @@ class Gadget:
         return tuple(lun for function in self.functions for lun in function.luns)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A disk and the LUN it has. With `disk` None, or gone from the board, the LUN is empty."""
 
     number: int
@@ -79,8 +74,7 @@ class Row:
     """The disk left, and its LUN waits for it: same number, same inquiry string, no medium."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """What it takes to turn one gadget into another, from the mildest to the harshest."""
 
     luns: tuple[Lun, ...] = ()

@@ -7,7 +7,6 @@ because each try disconnects the host, or keeps the other disks from it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from gadgetd.disk import Disk, Verdict
 from gadgetd.errors import GadgetError
@@ -85,7 +84,7 @@ class Unusable:
         self._refusals = {who: times for who, times in self._refusals.items() if who in there}
         self._reasons = {who: why for who, why in self._reasons.items() if who in there}
         return [
-            replace(verdict, exported=False, reason=self._reasons[identify(verdict.disk)])
+            verdict._replace(exported=False, reason=self._reasons[identify(verdict.disk)])
             if verdict.exported and identify(verdict.disk) in self._reasons
             else verdict
             for verdict in verdicts

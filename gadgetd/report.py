@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from gadgetd.blockscan import Pending
 from gadgetd.config import AUTO, Config
@@ -20,8 +20,7 @@ _NO_DISK = "no disk to export; waiting for one"
 _LATER = "waits until the host is idle: adding it disconnects all disks for a moment"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What decides the phase. Times are in seconds."""
 
     config: Config | None
@@ -38,7 +37,7 @@ class Facts:
     note: str = ""
     """Why there is no controller."""
     controllers: int = 0
-    """How many the board has, whoever uses them."""
+    """How many the board has, whoever uses them; asked only while the gadget is not bound."""
     without_controller_s: float = 0.0
     stopped: bool = False
     stopping: bool = False
@@ -106,7 +105,7 @@ def problem_of(error: GadgetdError) -> Problem:
 def to_go_on(config_problem: Problem) -> Problem:
     """Add to what is wrong in a file how to have the corrected one used."""
     hint = f"{config_problem.hint}; to use it: gadgetd reload".removeprefix("; ")
-    return replace(config_problem, hint=hint)
+    return config_problem._replace(hint=hint)
 
 
 def about_change(

@@ -88,7 +88,7 @@ def _property(row: Option | Section, defaults: object) -> Schema:
 
 
 def _defaults_of(section: Section) -> object:
-    """A value of the section's dataclass with every default."""
+    """A value of the section's class with every default."""
     if section.type is DiskRule:
         return DiskRule(DiskMatch())
     return section.type()
@@ -108,7 +108,7 @@ def _default(section: Section) -> list[dict[str, object]]:
 
 
 def _attribute(owner: object, option: Option) -> object:
-    """The option's value in a dataclass; what a rule asks of a disk is in its `match`."""
+    """The option's value in a value of config.py; what a rule asks of a disk is in its `match`."""
     if isinstance(owner, DiskRule) and option in MATCH:
         owner = owner.match
     return getattr(owner, option.attribute)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from gadgetd.disk import Disk
 
@@ -43,8 +42,7 @@ class Life(StrEnum):
     """The disk left the board; its LUN number is kept for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Board:
+class Board(NamedTuple):
     """Which module this is. Both are empty where the kernel tells none."""
 
     model: str = ""
@@ -56,8 +54,7 @@ class Board:
         return self.serial[-8:]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """Something a person should know, and what to do about it."""
 
     message: str
@@ -71,8 +68,7 @@ class Problem:
     """What would have been right, where `message` does not say it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Controller:
+class Controller(NamedTuple):
     """The USB device controller in use."""
 
     name: str
@@ -84,8 +80,7 @@ class Controller:
     """Why this one, where there was a choice."""
 
 
-@dataclass(frozen=True, slots=True)
-class DiskStatus:
+class DiskStatus(NamedTuple):
     """A disk the daemon knows. `lun` is None for a disk left out, and `reason` says why."""
 
     disk: Disk
@@ -104,8 +99,7 @@ class DiskStatus:
     """Bytes a second, read and written, over the last refresh interval."""
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """All of it. Two equal values look the same everywhere."""
 
     version: str
@@ -125,12 +119,23 @@ class Status:
     """The board's end of the serial port that goes over the USB cable: `ttyGS0`; empty for none."""
 
 
+def as_dict(value: NamedTuple) -> dict[str, Any]:
+    """Give a named tuple as a dict of its fields, and those within it likewise."""
+    return {name: _plain(each) for name, each in value._asdict().items()}
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        return as_dict(value)
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+
+
 def to_json(status: Status) -> dict[str, Any]:
     """The status as plain JSON values. Paths become strings, enumerations their values.
 
     The shape is documented in docs/uart.md and does not change within a major version.
     """
-    value: dict[str, Any] = asdict(status)
+    value = as_dict(status)
     for row in value["disks"]:
         disk = row.pop("disk")
         disk["node"] = str(disk["node"])

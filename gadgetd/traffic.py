@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+from gadgetd import sysfs
 
 SECTOR_BYTES = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """Bytes read and written since the disk appeared."""
 
     read_bytes: int = 0
@@ -29,7 +30,7 @@ def read_counters(name: str, sys: Path = Path("/sys")) -> Counters | None:
     Source: Documentation/block/stat.rst, fields 3 and 7, in units of 512 bytes.
     """
     try:
-        fields = (sys / "block" / name / "stat").read_text("ascii").split()
+        fields = sysfs.read(sys / "block" / name / "stat").split()
         return Counters(int(fields[2]) * SECTOR_BYTES, int(fields[6]) * SECTOR_BYTES)
     except (OSError, ValueError, IndexError):
         return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from gadgetd import sysfs
 from gadgetd.errors import GadgetError
 from gadgetd.plan import natural_key
 
@@ -17,8 +18,7 @@ AUTO = "auto"
 _TAKEN = (errno.EBUSY, errno.ENODEV)
 
 
-@dataclass(frozen=True, slots=True)
-class Udc:
+class Udc(NamedTuple):
     """A USB device controller. What changes is read by the functions below."""
 
     name: str
@@ -66,9 +66,11 @@ def suspended(udc: Udc) -> bool:
     """Tell whether the host has suspended the gadget; False if none is bound."""
     # The device is called gadget.0 on the first controller, gadget.1 on the second.
     try:
-        return any(_read(path) == "1" for path in udc.path.glob("device/gadget*/suspended"))
+        names = os.listdir(udc.path / "device")  # noqa: PTH208 - as above
     except OSError:
         return False  # The controller has left while we looked.
+    gadgets = (name for name in names if name.startswith("gadget"))
+    return any(_read(udc.path / "device" / name / "suspended") == "1" for name in gadgets)
 
 
 def open_state(udc: Udc) -> int:
@@ -158,6 +160,6 @@ def _choose(
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("ascii", "replace").strip()
+        return sysfs.read(path).strip()
     except OSError:
         return ""

@@ -7,7 +7,6 @@ them could take differently is refused with a sentence that says how to write it
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import TypeVar
@@ -44,7 +43,7 @@ class Value:
         raise NotImplementedError
 
     def read(self, given: Scalar) -> object:
-        """The value for the dataclass. Raises Refused."""
+        """The value for config.py. Raises Refused."""
         raise NotImplementedError
 
     def yaml(self, value: object) -> str:
@@ -56,7 +55,6 @@ class Value:
         return value
 
 
-@dataclass(frozen=True, slots=True)
 class Flag(Value):
     """true or false, as YAML 1.2 has them."""
 
@@ -77,12 +75,11 @@ class Flag(Value):
         return "true" if value else "false"
 
 
-@dataclass(frozen=True, slots=True)
 class Whole(Value):
     """A whole number."""
 
-    low: int
-    high: int
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
 
     @property
     def expected(self) -> str:
@@ -96,14 +93,14 @@ class Whole(Value):
         return _limited(_whole(given), self.low, self.high, given)
 
 
-@dataclass(frozen=True, slots=True)
 class UsbNumber(Value):
     """A 16-bit number of the device descriptor.
 
     `bcd`: decimal digits only, as is_valid_bcd of drivers/usb/gadget/configfs.c demands.
     """
 
-    bcd: bool = False
+    def __init__(self, bcd: bool = False) -> None:
+        self.bcd = bcd
 
     @property
     def expected(self) -> str:
@@ -131,11 +128,11 @@ class UsbNumber(Value):
         return f"0x{value:04x}"
 
 
-@dataclass(frozen=True, slots=True)
 class Seconds(Value):
     """A time in seconds, whole or with decimals."""
 
-    high: int
+    def __init__(self, high: int) -> None:
+        self.high = high
 
     @property
     def expected(self) -> str:
@@ -154,12 +151,11 @@ class Seconds(Value):
         return f"{value:g}"
 
 
-@dataclass(frozen=True, slots=True)
 class Size(Value):
     """A size in bytes: a number, or text with a unit (KB is 1000 bytes, KiB 1024)."""
 
-    low: int
-    high: int
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
 
     @property
     def expected(self) -> str:
@@ -200,7 +196,6 @@ class Size(Value):
         return self.yaml(value)
 
 
-@dataclass(frozen=True, slots=True)
 class Text(Value):
     """Printable ASCII without a space at either end.
 
@@ -208,9 +203,8 @@ class Text(Value):
     `noun` says.
     """
 
-    longest: int
-    noun: str = ""
-    pattern: str = ""
+    def __init__(self, longest: int, noun: str = "", pattern: str = "") -> None:
+        self.longest, self.noun, self.pattern = longest, noun, pattern
 
     @property
     def expected(self) -> str:
@@ -244,16 +238,15 @@ class Text(Value):
         return f'"{value}"'
 
 
-@dataclass(frozen=True, slots=True)
 class Glob(Value):
     """A pattern as in Python's `fnmatch`: `*`, `?`, `[abc]`, `[a-c]`, `[!abc]`; case matters.
 
-    One that can match nothing is refused: in `exclude` it would let a disk slip out.
+    One that can match nothing is refused: in `exclude` it would let a disk slip out. `kernel_name`
+    is for kernel names, which hold no slash: `/dev/sda` is not one.
     """
 
-    example: str
-    kernel_name: bool = False
-    """For kernel names, which hold no slash: `/dev/sda` is not one."""
+    def __init__(self, example: str, kernel_name: bool = False) -> None:
+        self.example, self.kernel_name = example, kernel_name
 
     @property
     def expected(self) -> str:
@@ -288,12 +281,11 @@ class Glob(Value):
         return f'"{value}"'
 
 
-@dataclass(frozen=True, slots=True)
 class Choice(Value):
     """One of a few words."""
 
-    noun: str
-    words: tuple[StrEnum, ...]
+    def __init__(self, noun: str, words: tuple[StrEnum, ...]) -> None:
+        self.noun, self.words = noun, words
 
     @property
     def expected(self) -> str:
@@ -312,11 +304,11 @@ class Choice(Value):
         raise Refused(f"{shown(given.text)} is not {self.noun}")
 
 
-@dataclass(frozen=True, slots=True)
 class Several(Value):
     """A word or a list of them. The list is taken apart by options.py, one scalar at a time."""
 
-    item: Choice
+    def __init__(self, item: Choice) -> None:
+        self.item = item
 
     @property
     def expected(self) -> str:
@@ -334,12 +326,11 @@ class Several(Value):
         return list(value) if isinstance(value, tuple) else value
 
 
-@dataclass(frozen=True, slots=True)
 class Named(Value):
     """One of a few special words, or else a text."""
 
-    words: tuple[str, ...]
-    text: Text
+    def __init__(self, words: tuple[str, ...], text: Text) -> None:
+        self.words, self.text = words, text
 
     @property
     def expected(self) -> str:

@@ -19,7 +19,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -468,7 +468,7 @@ def whatever_prevents_a_bind_is_ebusy(bench: Bench) -> None:
     for udc in bench.udcs:
         with refused(errno.EBUSY):
             bench.kernel.write(path, udc)
-    stranger = replace(gadget([bench.disks[0]]), name=OTHER)
+    stranger = gadget([bench.disks[0]])._replace(name=OTHER)
     bench.fs.build(stranger)
     with refused(errno.EBUSY):
         bench.kernel.write(bench.gadgets / OTHER / "UDC", bench.udcs[0])
@@ -550,7 +550,7 @@ def what_was_built_reads_back_equal(bench: Bench) -> None:
 
 @promise
 def a_gadget_with_empty_strings_reads_back_equal(bench: Bench) -> None:
-    wanted = replace(bench.gadget(), manufacturer="", product="", serial="")
+    wanted = bench.gadget()._replace(manufacturer="", product="", serial="")
     bench.fs.build(wanted)
     assert bench.fs.read_back(NAME) == wanted
 
@@ -558,8 +558,8 @@ def a_gadget_with_empty_strings_reads_back_equal(bench: Bench) -> None:
 @promise
 def a_read_only_disk_is_read_only(bench: Bench) -> None:
     wanted = bench.gadget()
-    luns = (wanted.luns[0], replace(wanted.luns[1], read_only=True))
-    wanted = replace(wanted, functions=(Function("mass_storage.0", luns),))
+    luns = (wanted.luns[0], wanted.luns[1]._replace(read_only=True))
+    wanted = wanted._replace(functions=(Function("mass_storage.0", luns),))
     bench.fs.build(wanted)
     assert bench.fs.read_back(NAME) == wanted
     assert bench.kernel.read(bench.lun0.parent / "lun.1/ro") == "1\n"
@@ -617,7 +617,7 @@ def what_strangers_put_into_the_gadget_is_taken_down_with_it(bench: Bench) -> No
 
 @promise
 def a_stranger_s_gadget_is_told_and_left_alone(bench: Bench) -> None:
-    stranger = replace(gadget([bench.disks[0]]), name=OTHER)
+    stranger = gadget([bench.disks[0]])._replace(name=OTHER)
     bench.fs.build(stranger)
     assert bench.fs.other_gadgets()[OTHER] == ""
     bench.fs.bind(OTHER, bench.udcs[0])
@@ -684,11 +684,11 @@ def a_lun_changes_in_place_and_no_other(bench: Bench) -> None:
     bench.fs.bind(NAME, bench.udcs[0])
     first, second = wanted.luns
     for changed in (
-        replace(second, read_only=True),
-        replace(second, inquiry="board   something else  0.2 "),
-        replace(second, file=bench.disks[0], read_only=True),
-        replace(second, file=None),
-        replace(second, file=None, read_only=True),
+        second._replace(read_only=True),
+        second._replace(inquiry="board   something else  0.2 "),
+        second._replace(file=bench.disks[0], read_only=True),
+        second._replace(file=None),
+        second._replace(file=None, read_only=True),
         second,
     ):
         bench.fs.set_lun(NAME, changed)
@@ -702,12 +702,12 @@ def a_lun_changes_in_place_and_no_other(bench: Bench) -> None:
 def a_lun_that_cannot_change_stays_what_it_was(bench: Bench) -> None:
     bench.fs.build(bench.gadget(2))
     before = bench.fs.lun(NAME, 1)
-    changed = replace(before, file=bench.no_disk, inquiry="x" * 28, read_only=True)
+    changed = before._replace(file=bench.no_disk, inquiry="x" * 28, read_only=True)
     with refused_in_words(errno.EINVAL, "write functions/mass_storage.0/lun.1/file"):
         bench.fs.set_lun(NAME, changed)
     assert bench.fs.lun(NAME, 1) == before
     with refused_in_words(errno.ENOENT, "read functions/mass_storage.0/lun.7"):
-        bench.fs.set_lun(NAME, replace(before, number=7))
+        bench.fs.set_lun(NAME, before._replace(number=7))
 
 
 @promise

@@ -12,7 +12,7 @@ import shutil
 import signal
 import stat
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -324,7 +324,7 @@ class Bench:
         disk = Disk(
             name, kind, self.dev / name, SIZE_BYTES, serial=f"serial-{name}", location=f"at-{name}"
         )
-        return replace(disk, **fields)
+        return disk._replace(**fields)
 
     def add(self, name: str, refusal: str = "", **fields: Any) -> Disk:
         """Plug in a disk."""

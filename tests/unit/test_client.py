@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +61,13 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
 def test_a_status_survives_the_way_over_the_socket(now: Status) -> None:
     text = json.dumps(to_json(now))
     rows = tuple(
-        replace(
-            row,
-            disk=replace(row.disk, read_only=row.read_only),
+        row._replace(
+            disk=row.disk._replace(read_only=row.read_only),
             life=row.life if row.lun is not None else Life.WAITING,  # It has none.
         )
         for row in now.disks
     )
-    assert client.from_json(json.loads(text)) == replace(now, disks=rows)
+    assert client.from_json(json.loads(text)) == now._replace(disks=rows)
 
 
 def test_a_status_is_drawn_when_it_changes_and_only_then(daemon: FakeDaemon) -> None:
@@ -126,7 +124,7 @@ def test_a_scan_asks_the_daemon_that_runs(daemon: FakeDaemon) -> None:
             nvme(0),
             nvme(1, life=Life.GONE),
             left_out("sda", "mounted at /mnt"),
-            replace(left_out("sdb", "waits until the host is idle"), waits=True),
+            left_out("sdb", "waits until the host is idle")._replace(waits=True),
         )
     ]
     assert told(client.scan()) == [
@@ -331,7 +329,7 @@ def test_a_disk_that_was_swapped_during_the_hash_is_noticed(
 ) -> None:
     medium = Medium(tmp_path, daemon, b"x" * 512)
     row = medium.row()
-    daemon.statuses = [status(row), status(replace(row, disk=replace(row.disk, serial="other")))]
+    daemon.statuses = [status(row), status(row._replace(disk=row.disk._replace(serial="other")))]
     with pytest.raises(ControlError, match="left the board meanwhile"):
         client.sha256("nvme0n1", lambda *_: None, medium.sys)
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,12 +123,12 @@ def test_a_disk_that_the_kernel_opens_read_only_by_itself_is_refused(
     with pytest.raises(GadgetError, match="came out read-only"):
         fs.set_file(NAME, 1, DISKS[1])
     assert fs.lun_file(NAME, 1) is None
-    fs.set_lun(NAME, replace(gadget().luns[1], read_only=True))
+    fs.set_lun(NAME, gadget().luns[1]._replace(read_only=True))
     assert fs.lun(NAME, 1).read_only
 
 
 def test_a_controller_in_use_is_said_by_which_gadget(fs: ConfigFs) -> None:
-    fs.build(replace(gadget(), name="camera"))
+    fs.build(gadget()._replace(name="camera"))
     fs.bind("camera", UDCS[0])
     fs.build(gadget())
     with pytest.raises(GadgetError, match="gadget camera is bound to it") as raised:
@@ -319,8 +318,8 @@ def test_every_attribute_is_documented_and_carries_a_field_or_a_constant() -> No
 
 def test_every_field_of_the_plan_has_its_attribute() -> None:
     carried = {row.field for rows in TABLES.values() for row in rows if row.field}
-    assert carried == {*Gadget.__slots__} - {"functions", "name"}
-    assert {row.field for row in LUN_ROWS if row.field} == {*Lun.__slots__} - {"number"}
+    assert carried == {*Gadget._fields} - {"functions", "name"}
+    assert {row.field for row in LUN_ROWS if row.field} == {*Lun._fields} - {"number"}
 
 
 # The calls to the real system that need no configfs.
@@ -458,7 +457,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.fs.force_eject(NAME, lun.number)
         else:
             host.host_ejects()
-        self._replace(replace(lun, file=None))
+        self._replace(lun._replace(file=None))
 
     @precondition(lambda self: self.standing is not None)
     @rule(number=st.integers(0, 19), file=files, inquiry=inquiries, read_only=st.booleans())
@@ -498,7 +497,7 @@ class AnyOrder(RuleBasedStateMachine):
         functions += [f for f in self.standing.functions if not f.luns]
         if len(functions) > 6:
             return
-        wanted = replace(self.standing, functions=tuple(functions))
+        wanted = self.standing._replace(functions=tuple(functions))
         assert compare(self.standing, wanted).extend
         self.fs.extend(wanted)
         self.standing = wanted
@@ -519,13 +518,12 @@ class AnyOrder(RuleBasedStateMachine):
     def _replace(self, lun: Lun) -> None:
         assert self.standing is not None
         functions = tuple(
-            replace(
-                function,
+            function._replace(
                 luns=tuple(lun if each.number == lun.number else each for each in function.luns),
             )
             for function in self.standing.functions
         )
-        self.standing = replace(self.standing, functions=functions)
+        self.standing = self.standing._replace(functions=functions)
 
     @invariant()
     def what_stands_is_what_ought_to(self) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import termios
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,8 +47,8 @@ def test_any_status_fits_any_screen_as_printable_ascii(
 @PATIENT
 @given(STATUSES)
 def test_safe_to_unplug_stands_on_every_80x25_screen_where_it_is_true(shown: Status) -> None:
-    shown = replace(shown, message="", problem=None, advice=(), disks=shown.disks)
-    lines = screen_text(*render(replace(shown, safe_to_unplug=True), 80, 25))
+    shown = shown._replace(message="", problem=None, advice=(), disks=shown.disks)
+    lines = screen_text(*render(shown._replace(safe_to_unplug=True), 80, 25))
     assert "SAFE TO UNPLUG" in lines
 
 
@@ -77,7 +76,7 @@ def test_every_one_of_ten_disks_has_its_row_at_80x25() -> None:
     for number in range(10):
         assert re.search(rf"^ +{number} +nvme{number}n1 +NVMe .* 500 GB ", text, re.M)
     assert "sda  USB 31.3 GB: left out, mounted on /mnt" in text
-    waits = replace(left_out("sdb", "waits until the host is idle"), waits=True)
+    waits = left_out("sdb", "waits until the host is idle")._replace(waits=True)
     text = screen_text(*render(status(nvme(0), waits), 80, 25))
     assert "sdb  USB 31.3 GB: not yet, waits until the host is idle" in text
 
@@ -134,20 +133,20 @@ def test_a_configuration_error_names_file_line_column_key_and_what_was_expected(
     expected = "/etc/gadgetd.yaml:12:9: disks[0].kind: unknown kind 'nvm'; expected emmc, sd"
     assert expected in text
     # The sentence of ConfigError has it all already; nothing is said twice.
-    sentence = replace(problem, message=expected)
-    assert words_of(replace(shown, problem=sentence)) == text
+    sentence = problem._replace(message=expected)
+    assert words_of(shown._replace(problem=sentence)) == text
 
 
 def test_an_escape_sequence_in_a_model_shows_as_harmless_characters() -> None:
     row = nvme(0)
-    evil = replace(row, disk=replace(row.disk, model="\x1b[2JEvil\x9b5m\nDisk\u2122"))
+    evil = row._replace(disk=row.disk._replace(model="\x1b[2JEvil\x9b5m\nDisk\u2122"))
     text = screen_text(*render(status(evil), 120, 25))
     assert "?[2JEvil?5m Disk?" in text
 
 
 @pytest.mark.parametrize("life", list(Life))
 def test_every_life_has_words(life: Life) -> None:
-    row = replace(nvme(0), life=life, written_bytes=2_000_000, rate_bytes_s=1_500_000)
+    row = nvme(0)._replace(life=life, written_bytes=2_000_000, rate_bytes_s=1_500_000)
     line = next(line for line in render(status(row), 80, 25) if "nvme0n1" in line)
     assert line.split(" rw ")[1].strip()
 
@@ -246,9 +245,9 @@ def test_whatever_came_before_the_screen_shows_the_last_status(shown: list[Statu
 
 def test_while_bytes_flow_only_the_changed_line_is_written_again() -> None:
     harness = Harness()
-    rows = [replace(nvme(number), life=Life.WRITING) for number in range(3)]
+    rows = [nvme(number)._replace(life=Life.WRITING) for number in range(3)]
     harness.screen.show(status(*rows), 0.0)
-    rows[1] = replace(rows[1], written_bytes=5_000_000, rate_bytes_s=5_000_000)
+    rows[1] = rows[1]._replace(written_bytes=5_000_000, rate_bytes_s=5_000_000)
     harness.written.clear()
     harness.screen.show(status(*rows), 1.0)
     (update,) = harness.written
@@ -261,7 +260,7 @@ def test_while_bytes_flow_only_the_changed_line_is_written_again() -> None:
 def test_traffic_redraws_at_most_twice_a_second_and_the_last_word_is_drawn() -> None:
     harness = Harness()
     for step in range(100):
-        row = replace(nvme(0), life=Life.WRITING, written_bytes=step * 10**6)
+        row = nvme(0)._replace(life=Life.WRITING, written_bytes=step * 10**6)
         harness.screen.show(status(row), step / 50)
     assert len(harness.written) <= 5
     due = harness.screen.next_draw(1.99)
@@ -461,6 +460,6 @@ def test_the_console_says_what_changed_once(tmp_path: Path, pty: tuple[int, str]
     console.show(status(), 0.0)
     os.read(far, 65536)
     console.show(status(), 1.0)
-    console.show(status(controller=replace(UDC, state="suspended")), 2.0)
+    console.show(status(controller=UDC._replace(state="suspended")), 2.0)
     assert os.read(far, 65536).count(b"@gadgetd") == 1
     console.close()

@@ -487,6 +487,27 @@ def test_an_idle_host_costs_two_wakeups_a_second_at_most(bench: Bench) -> None:
     assert 0 < bench.loop.run_for(60) <= 120
 
 
+def test_an_idle_host_has_nothing_drawn_anew(bench: Bench) -> None:
+    boot(bench, "mmcblk0", "nvme0n1")
+    bench.loop.run_for(30)
+    before = len(bench.panel.statuses)
+    bench.loop.run_for(60)
+    assert len(bench.panel.statuses) == before
+
+
+def test_a_sleep_that_raises_no_event_is_told_within_a_second(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0")
+    bench.loop.run_for(30)
+    gadget = bench.sys / "class" / "udc" / CONTROLLER / "device" / "gadget.0"
+    gadget.mkdir(parents=True)
+    (gadget / "suspended").write_text("1\n")
+    bench.loop.run_for(1)
+    assert "suspended" in advice(daemon)
+    (gadget / "suspended").write_text("0\n")
+    bench.loop.run_for(1)
+    assert "suspended" not in advice(daemon)
+
+
 def test_a_busy_host_costs_two_refreshes_a_second_at_most(bench: Bench) -> None:
     boot(bench, "mmcblk0")
     bench.loop.run_for(10)

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,13 +142,13 @@ def test_without_a_disk_there_is_no_gadget(bench: Bench) -> None:
 
 
 def test_slots_alone_are_a_gadget(bench: Bench) -> None:
-    start(bench, replace(CONFIG, slots=2))
+    start(bench, CONFIG._replace(slots=2))
     assert bench.files() == {0: "", 1: ""}
     assert bench.bound
 
 
 def test_a_serial_console_alone_is_a_gadget(bench: Bench) -> None:
-    start(bench, replace(CONFIG, usb=Usb(acm=True)))
+    start(bench, CONFIG._replace(usb=Usb(acm=True)))
     assert bench.bound
     assert "gadgetd/functions/acm.usb0" in bench.tree
 
@@ -278,7 +277,7 @@ def test_what_an_earlier_run_exported_and_we_do_not_is_forced_out(
     bench.lun(1).locked = True
     config = CONFIG
     if reason == "excluded":
-        config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+        config = CONFIG._replace(exclude=(DiskMatch(name="nvme0n1"),))
     elif reason == "in use":
         bench.busy.add("nvme0n1")
     else:
@@ -328,7 +327,7 @@ def test_gadgets_of_others_are_left_alone(bench: Bench) -> None:
 def test_a_standing_gadget_of_another_configuration_is_changed(bench: Bench) -> None:
     fill(bench)
     start(bench)
-    start(bench, replace(CONFIG, usb=Usb(product="Another")))
+    start(bench, CONFIG._replace(usb=Usb(product="Another")))
     gadget = ConfigFs(ROOT, bench.kernel).read_back(NAME)
     assert gadget is not None
     assert gadget.product == "Another"
@@ -340,7 +339,7 @@ def test_a_standing_gadget_of_another_configuration_waits_for_its_host(bench: Be
     start(bench)
     again = bench.exporter()
     again.prepare()
-    config = replace(CONFIG, usb=Usb(product="Another"))
+    config = CONFIG._replace(usb=Usb(product="Another"))
     assert bring_up(again, bench, config, may_disconnect=False) is Waits.IDLE
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
 
@@ -384,7 +383,7 @@ def test_a_disk_that_waits_is_not_taken_for_ejected(bench: Bench) -> None:
 def test_with_a_slot_an_arrival_is_a_medium_inserted_and_no_reconnect(
     bench: Bench, may_disconnect: bool
 ) -> None:
-    config = replace(CONFIG, slots=1)
+    config = CONFIG._replace(slots=1)
     fill(bench, "mmcblk0")
     exporter = start(bench, config)
     assert bench.files() == {0: "mmcblk0", 1: ""}
@@ -396,7 +395,7 @@ def test_with_a_slot_an_arrival_is_a_medium_inserted_and_no_reconnect(
 
 
 def test_with_all_slots_taken_an_arrival_reconnects(bench: Bench) -> None:
-    config = replace(CONFIG, slots=1)
+    config = CONFIG._replace(slots=1)
     fill(bench, "mmcblk0")
     exporter = start(bench, config)
     for name in ("nvme0n1", "nvme1n1"):
@@ -515,7 +514,7 @@ def test_what_was_ejected_is_not_put_back_by_whatever_comes_next(bench: Bench) -
     bring_up(exporter, bench)  # Nobody has looked since the eject.
     bench.add("nvme1n1")
     bring_up(exporter, bench)
-    bring_up(exporter, bench, replace(CONFIG, usb=Usb(product="Another")))
+    bring_up(exporter, bench, CONFIG._replace(usb=Usb(product="Another")))
     assert bench.files() == {0: "", 1: "nvme0n1", 2: "nvme1n1"}
     assert of(exporter, "mmcblk0").life is Life.EJECTING
 
@@ -575,7 +574,7 @@ def test_read_only_changes_only_its_own_lun(bench: Bench) -> None:
     exporter = start(bench)
     exporter.gadget._configfs = ConfigFs(ROOT, kernel := FaultyKernel(bench.kernel))
     rules = (DiskRule(DiskMatch(kinds=(Kind.NVME,)), read_only=True), *CONFIG.disks)
-    config = replace(CONFIG, disks=rules)
+    config = CONFIG._replace(disks=rules)
     assert bring_up(exporter, bench, config, may_disconnect=False) is Waits.NOTHING
     assert (bench.lun(0).read_only, bench.lun(1).read_only) == (False, True)
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
@@ -590,7 +589,7 @@ def test_a_lun_that_the_host_has_locked_is_changed_later(bench: Bench) -> None:
     exporter = start(bench)
     bench.lun(1).locked = True
     rules = (DiskRule(DiskMatch(kinds=(Kind.NVME,)), read_only=True), *CONFIG.disks)
-    config = replace(CONFIG, disks=rules)
+    config = CONFIG._replace(disks=rules)
     assert bring_up(exporter, bench, config, may_disconnect=True) is Waits.LOCK
     assert not bench.lun(1).read_only
     assert exporter.locked == ("nvme0n1",)
@@ -610,7 +609,7 @@ def test_a_disk_that_was_taken_over_is_read_only_as_its_lun_is(bench: Bench, loc
     bench.kill()
     bench.lun(1).locked = locked
     rules = (DiskRule(DiskMatch(kinds=(Kind.NVME,)), read_only=True), *CONFIG.disks)
-    again = start(bench, replace(CONFIG, disks=rules))
+    again = start(bench, CONFIG._replace(disks=rules))
     assert bench.lun(1).read_only is not locked
     assert of(again, "nvme0n1").to_status().read_only is not locked
     assert not of(again, "mmcblk0").to_status().read_only
@@ -621,7 +620,7 @@ def test_a_lun_that_changes_while_another_change_waits_shows_what_it_is(bench: B
     exporter = start(bench)
     bench.add("nvme1n1")
     rules = (DiskRule(DiskMatch(name="nvme0n1"), read_only=True), *CONFIG.disks)
-    config = replace(CONFIG, disks=rules)
+    config = CONFIG._replace(disks=rules)
     assert bring_up(exporter, bench, config, may_disconnect=False) is Waits.IDLE
     assert bench.lun(1).read_only
     assert of(exporter, "nvme0n1").to_status().read_only
@@ -631,7 +630,7 @@ def test_a_label_changes_the_name_and_ejects_nothing(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
     rules = (DiskRule(DiskMatch(kinds=(Kind.NVME,)), label="scratch"), *CONFIG.disks)
-    config = replace(CONFIG, disks=rules)
+    config = CONFIG._replace(disks=rules)
     bring_up(exporter, bench, config, may_disconnect=False)
     assert bench.lun(1).inquiry == "a1b2c3d4scratch         0.1 "
     assert of(exporter, "nvme0n1").to_status().inquiry == "a1b2c3d4 scratch"
@@ -642,7 +641,7 @@ def test_a_disk_that_is_excluded_now_is_taken_from_the_host_at_once(bench: Bench
     fill(bench, "mmcblk0", "nvme0n1", "nvme1n1")
     exporter = start(bench)
     bench.lun(1).locked = True
-    config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+    config = CONFIG._replace(exclude=(DiskMatch(name="nvme0n1"),))
     bring_up(exporter, bench, config, may_disconnect=False)
     assert bench.files() == {0: "mmcblk0", 1: "", 2: "nvme1n1"}
     assert of(exporter, "nvme0n1").life is Life.EJECTING
@@ -655,7 +654,7 @@ def test_a_disk_that_is_excluded_now_is_taken_from_the_host_at_once(bench: Bench
 def test_a_disk_that_is_excluded_now_is_held_until_it_is_flushed(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
-    config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+    config = CONFIG._replace(exclude=(DiskMatch(name="nvme0n1"),))
     bench.flush_result = None
     for _ in range(3):
         bring_up(exporter, bench, config)
@@ -676,7 +675,7 @@ def test_a_disk_that_is_excluded_now_is_held_until_it_is_flushed(bench: Bench) -
 def test_a_disk_that_is_excluded_and_does_not_take_its_data_stays_a_failure(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
-    config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+    config = CONFIG._replace(exclude=(DiskMatch(name="nvme0n1"),))
     bring_up(exporter, bench, config)
     bench.flush_result = errno.EIO
     flushed(exporter, "nvme0n1")
@@ -694,7 +693,7 @@ def test_a_disk_that_is_excluded_and_does_not_take_its_data_stays_a_failure(benc
 def test_a_disk_that_is_wanted_again_comes_back_once_it_is_flushed(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
-    config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+    config = CONFIG._replace(exclude=(DiskMatch(name="nvme0n1"),))
     bring_up(exporter, bench, config)
     export = of(exporter, "nvme0n1")
     bench.flush_result = None
@@ -717,7 +716,7 @@ def test_a_disk_that_the_host_has_not_seen_yet_can_be_excluded(bench: Bench) -> 
     exporter = start(bench)
     bench.add("nvme0n1")
     assert bring_up(exporter, bench, may_disconnect=False) is Waits.IDLE
-    config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+    config = CONFIG._replace(exclude=(DiskMatch(name="nvme0n1"),))
     bring_up(exporter, bench, config, may_disconnect=False)
     flushed(exporter, "nvme0n1")
     assert bring_up(exporter, bench, config, may_disconnect=False) is Waits.NOTHING
@@ -731,14 +730,14 @@ def test_a_disk_that_has_left_and_is_excluded_has_no_row(bench: Bench) -> None:
     bench.remove("nvme0n1")
     bring_up(exporter, bench)
     bench.add("nvme0n1")
-    bring_up(exporter, bench, replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),)))
+    bring_up(exporter, bench, CONFIG._replace(exclude=(DiskMatch(name="nvme0n1"),)))
     assert [each.name for each in exporter.exports.values()] == ["mmcblk0"]
 
 
 def test_excluding_the_last_disk_disconnects_no_other(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
-    config = replace(CONFIG, exclude=(DiskMatch(name="nvme0n1"),))
+    config = CONFIG._replace(exclude=(DiskMatch(name="nvme0n1"),))
     assert bring_up(exporter, bench, config) is Waits.NOTHING
     assert bench.files() == {0: "mmcblk0", 1: ""}
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
@@ -747,7 +746,7 @@ def test_excluding_the_last_disk_disconnects_no_other(bench: Bench) -> None:
 def test_excluding_all_disks_leaves_the_host_empty_drives(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
-    nothing = replace(CONFIG, exclude=(DiskMatch(name="*"),))
+    nothing = CONFIG._replace(exclude=(DiskMatch(name="*"),))
     bring_up(exporter, bench, nothing)
     assert bench.files() == {0: "", 1: ""}
     for name in DISKS:
@@ -761,7 +760,7 @@ def test_excluding_all_disks_leaves_the_host_empty_drives(bench: Bench) -> None:
 def test_other_strings_take_the_gadget_down_and_up_when_that_is_allowed(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
-    config = replace(CONFIG, usb=Usb(vendor_id=0x1234))
+    config = CONFIG._replace(usb=Usb(vendor_id=0x1234))
     assert bring_up(exporter, bench, config, may_disconnect=False) is Waits.IDLE
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
     assert bring_up(exporter, bench, config) is Waits.NOTHING
@@ -793,7 +792,7 @@ def test_a_controller_that_is_taken_is_left_and_the_next_one_used(bench: Bench) 
 def test_the_configured_controller_is_used_and_no_other(bench: Bench) -> None:
     bench.add_udc("dummy_udc.1")
     fill(bench)
-    config = replace(CONFIG, usb=Usb(udc="dummy_udc.1"))
+    config = CONFIG._replace(usb=Usb(udc="dummy_udc.1"))
     exporter = start(bench, config)
     assert (bench.bound, exporter.gadget.note) == ("dummy_udc.1", "named by usb.udc")
 
@@ -801,8 +800,8 @@ def test_the_configured_controller_is_used_and_no_other(bench: Bench) -> None:
 def test_another_controller_in_the_configuration_moves_the_gadget(bench: Bench) -> None:
     bench.add_udc("dummy_udc.1")
     fill(bench)
-    exporter = start(bench, replace(CONFIG, usb=Usb(udc=CONTROLLER)))
-    config = replace(CONFIG, usb=Usb(udc="dummy_udc.1"))
+    exporter = start(bench, CONFIG._replace(usb=Usb(udc=CONTROLLER)))
+    config = CONFIG._replace(usb=Usb(udc="dummy_udc.1"))
     assert bring_up(exporter, bench, config, may_disconnect=False) is Waits.IDLE
     assert bench.bound == CONTROLLER
     assert bring_up(exporter, bench, config) is Waits.NOTHING
@@ -848,7 +847,7 @@ def boot(bench: Bench, exporter: Exporter) -> None:
 
 def rebuild(bench: Bench, exporter: Exporter) -> None:
     boot(bench, exporter)
-    bring_up(exporter, bench, replace(CONFIG, usb=Usb(product="Another")))
+    bring_up(exporter, bench, CONFIG._replace(usb=Usb(product="Another")))
 
 
 def arrive(bench: Bench, exporter: Exporter) -> None:
@@ -860,7 +859,7 @@ def arrive(bench: Bench, exporter: Exporter) -> None:
 def protect(bench: Bench, exporter: Exporter) -> None:
     boot(bench, exporter)
     rules = (DiskRule(DiskMatch(kinds=(Kind.NVME,)), read_only=True), *CONFIG.disks)
-    bring_up(exporter, bench, replace(CONFIG, disks=rules))
+    bring_up(exporter, bench, CONFIG._replace(disks=rules))
 
 
 def leave(bench: Bench, exporter: Exporter) -> None:

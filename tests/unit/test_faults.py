@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -486,7 +485,7 @@ class TestAfterAKill:
             bench.busy.add("nvme0n1")
         else:
             found = bench.scan.found["nvme0n1"]
-            bench.scan.found["nvme0n1"] = replace(found, refusal="mounted at /mnt")
+            bench.scan.found["nvme0n1"] = found._replace(refusal="mounted at /mnt")
         bench.configure(text)
         daemon = bench.daemon()
         host_writes(bench, "mmcblk0")
@@ -606,7 +605,7 @@ def test_a_disk_that_has_grown_is_exported_with_its_new_size(bench: Bench) -> No
     daemon = boot(bench, "mmcblk1")
     found = bench.scan.found["mmcblk1"]
     before = export_of(daemon, "mmcblk1")
-    bench.scan.found["mmcblk1"] = replace(found, disk=replace(found.disk, size_bytes=32 * MIB))
+    bench.scan.found["mmcblk1"] = found._replace(disk=found.disk._replace(size_bytes=32 * MIB))
     bench.scan.announce()
     bench.loop.settle()
     assert daemon.status.disks[0].disk.size_bytes == 32 * MIB

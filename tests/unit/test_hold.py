@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,7 +54,7 @@ def test_a_read_only_disk_is_held_without_asking_to_write(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opens = Opens(monkeypatch)
-    hold(replace(disk, read_only=True)).release()
+    hold(disk._replace(read_only=True)).release()
     assert opens.flags[0] == os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC
 
 

@@ -140,8 +140,11 @@ def test_a_sleep_that_the_state_does_not_tell_is_seen_in_the_gadget(cable: Cable
     gadget = cable.sys_udc / UDC / "device" / "gadget.0"
     gadget.mkdir(parents=True)
     (gadget / "suspended").write_text("1\n")
+    assert cable.host.refresh()
     assert cable.host.link(touched=True).state == "suspended"
+    assert not cable.host.refresh()
     (gadget / "suspended").write_text("0\n")
+    assert cable.host.refresh()
     assert cable.host.link(touched=True).state == "configured"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -268,7 +267,7 @@ def test_the_real_files_are_written_and_the_trigger_is_given_back(tmp_path: Path
         (status(phase=Phase.WAITING_FOR_UDC, problem=Problem("no UDC")), ERROR),
         (status(phase=Phase.WAITING_FOR_DISKS), None),
         (status(phase=Phase.STOPPED), None),
-        (status(replace(nvme(0), life=Life.FAILED), safe_to_unplug=True), ERROR),
+        (status(nvme(0)._replace(life=Life.FAILED), safe_to_unplug=True), ERROR),
     ],
 )
 def test_the_led_says_what_the_status_says(shown: object, pattern: Pattern | None) -> None:

@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,7 +70,7 @@ def test_a_status_goes_to_screen_uart_led_and_log(desk: Desk) -> None:
 
 
 def test_a_status_that_says_nothing_gives_the_led_back(desk: Desk) -> None:
-    desk.panel.choose(replace(desk.config, consoles=Consoles("none", "none")))
+    desk.panel.choose(desk.config._replace(consoles=Consoles("none", "none")))
     desk.panel.show(status(nvme(0)))
     desk.loop.run_for(5)
     assert desk.brightness() == "1"
@@ -98,7 +97,7 @@ def test_the_led_flashes_three_times_and_stays_lit(
         return write(fd, data)
 
     monkeypatch.setattr(os, "write", watch)
-    desk.panel.choose(replace(desk.config, consoles=Consoles("none", "none")))
+    desk.panel.choose(desk.config._replace(consoles=Consoles("none", "none")))
     desk.panel.show(status(nvme(0)))
     desk.loop.run_for(10)
     assert [value for _, value in seen] == ["0", "1"] * 3
@@ -107,7 +106,7 @@ def test_the_led_flashes_three_times_and_stays_lit(
 
 
 def test_once_all_is_shown_nothing_wakes_up(desk: Desk) -> None:
-    desk.panel.choose(replace(desk.config, consoles=Consoles("none", "none")))
+    desk.panel.choose(desk.config._replace(consoles=Consoles("none", "none")))
     desk.panel.show(status(nvme(0)))
     desk.loop.run_for(10)
     assert desk.loop.run_for(600) == 0
@@ -131,7 +130,7 @@ def test_the_same_consoles_go_on_when_they_are_chosen_again(desk: Desk) -> None:
     desk.loop.run_for(5)
     desk.read(desk.uart)
     fds = open_fds()
-    desk.panel.choose(replace(desk.config, slots=3))
+    desk.panel.choose(desk.config._replace(slots=3))
     assert open_fds() == fds
     desk.panel.show(status(nvme(0)))
     desk.loop.run_for(5)
@@ -139,7 +138,7 @@ def test_the_same_consoles_go_on_when_they_are_chosen_again(desk: Desk) -> None:
 
 
 def test_other_consoles_are_told_all_from_the_start(desk: Desk) -> None:
-    desk.panel.choose(replace(desk.config, consoles=Consoles("none", "none")))
+    desk.panel.choose(desk.config._replace(consoles=Consoles("none", "none")))
     desk.panel.show(status(nvme(0)))
     desk.loop.run_for(5)
     desk.panel.choose(desk.config)
@@ -160,10 +159,10 @@ def test_events_are_numbered_from_the_daemons_start_whatever_becomes_of_the_cons
     desk.panel.show(status(nvme(0)))
     first = numbers()
     assert first[0] == 1
-    desk.panel.choose(replace(desk.config, led="none"))
+    desk.panel.choose(desk.config._replace(led="none"))
     desk.panel.show(status(nvme(0)))
     assert numbers() == []
-    desk.panel.choose(replace(desk.config, consoles=Consoles("none", "none")))
+    desk.panel.choose(desk.config._replace(consoles=Consoles("none", "none")))
     desk.panel.choose(desk.config)
     desk.panel.show(status(nvme(0)))
     assert numbers()[0] == first[-1] + 1
@@ -187,7 +186,7 @@ def test_another_led_gives_the_first_one_back(desk: Desk) -> None:
     (other / "brightness").write_text("0")
     desk.panel.choose(desk.config)
     desk.panel.show(status(nvme(0)))
-    desk.panel.choose(replace(desk.config, led="PWR"))
+    desk.panel.choose(desk.config._replace(led="PWR"))
     # A file keeps what stood behind a shorter write; the kernel's attribute does not.
     assert (desk.led / "trigger").read_text().startswith("mmc0")
     desk.panel.show(status(nvme(0)))
@@ -206,7 +205,7 @@ def test_on_a_board_without_consoles_and_leds_all_goes_on(tmp_path: Path) -> Non
 
 
 def test_a_uart_that_takes_nothing_is_waited_for_without_spinning(desk: Desk) -> None:
-    desk.panel.choose(replace(desk.config, led="none"))
+    desk.panel.choose(desk.config._replace(led="none"))
     for number in range(300):
         desk.panel.show(status(nvme(0), phase=Phase.FAILED, message=f"attempt {number}"))
         desk.loop.run_for(0.01)
@@ -220,7 +219,7 @@ def test_a_uart_that_takes_nothing_is_waited_for_without_spinning(desk: Desk) ->
 
 
 def test_the_log_keeps_the_last_lines_with_their_time(desk: Desk) -> None:
-    desk.panel.choose(replace(desk.config, consoles=Consoles("none", "none")))
+    desk.panel.choose(desk.config._replace(consoles=Consoles("none", "none")))
     for number in range(LOG_LINES + 50):
         desk.panel.show(status(phase=Phase.FAILED, message=f"attempt {number}"))
     assert len(desk.panel.log) == LOG_LINES

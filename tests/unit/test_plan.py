@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +154,7 @@ def test_a_disk_that_comes_back_under_another_name_has_its_old_lun() -> None:
     newcomer = disk("nvme0n1", serial="C", location="0000:03:00.0 n1")
     numbers = assign(exported(newcomer, before[1]), numbers)
     assert lun_number(newcomer, numbers) == 2
-    back = replace(before[0], name="nvme2n1")
+    back = before[0]._replace(name="nvme2n1")
     numbers = assign(exported(newcomer, before[1], back), numbers)
     assert [lun_number(each, numbers) for each in (back, before[1], newcomer)] == [0, 1, 2]
 
@@ -310,7 +309,7 @@ def test_the_gadget_has_the_configured_ids_and_strings() -> None:
         max_power_ma=500,
     )
     value = gadget(Config(usb=usb), BOARD, rows(1), "0.1")
-    for field in Gadget.__slots__:
+    for field in Gadget._fields:
         if field not in ("functions", "name"):
             assert getattr(value, field) == getattr(usb, field), field
 
@@ -386,7 +385,7 @@ STANDING = gadget(Config(usb=Usb(acm=True)), BOARD, rows(3), "0.1")
 
 
 def test_equal_gadgets_need_no_change() -> None:
-    changes = compare(STANDING, replace(STANDING))
+    changes = compare(STANDING, STANDING._replace())
     assert changes == Changes()
     assert not changes
 
@@ -395,18 +394,18 @@ def test_no_gadget_is_built() -> None:
     assert compare(None, STANDING) == Changes(rebuild=True)
 
 
-@pytest.mark.parametrize("field", sorted({*Gadget.__slots__} - {"functions"}))
+@pytest.mark.parametrize("field", sorted({*Gadget._fields} - {"functions"}))
 def test_another_id_or_string_is_a_rebuild(field: str) -> None:
     value = getattr(STANDING, field)
     change: dict[str, Any] = {field: value + 1 if isinstance(value, int) else value + "x"}
-    assert compare(STANDING, replace(STANDING, **change)) == Changes(rebuild=True)
+    assert compare(STANDING, STANDING._replace(**change)) == Changes(rebuild=True)
 
 
 def test_a_lun_that_differs_is_changed_in_place() -> None:
     first, second, third = STANDING.luns
-    changed = (replace(second, read_only=True), replace(third, file=None))
+    changed = (second._replace(read_only=True), third._replace(file=None))
     luns = Function("mass_storage.0", (first, *changed))
-    assert compare(STANDING, replace(STANDING, functions=(luns, Function(ACM)))) == Changes(
+    assert compare(STANDING, STANDING._replace(functions=(luns, Function(ACM)))) == Changes(
         luns=changed
     )
 
@@ -419,7 +418,7 @@ def test_a_lun_more_is_an_extension_and_one_less_a_rebuild(count: int) -> None:
 
 
 def test_acm_is_added_by_extension_and_removed_by_rebuild() -> None:
-    plain = replace(STANDING, functions=STANDING.functions[:1])
+    plain = STANDING._replace(functions=STANDING.functions[:1])
     assert compare(plain, STANDING) == Changes(extend=True)
     assert compare(STANDING, plain) == Changes(rebuild=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,21 +28,21 @@ def export(name: str, number: int, life: Life = Life.IDLE) -> Export:
 
 def test_disks_that_a_host_can_see_are_exported() -> None:
     assert phase_of(GOOD) == (Phase.EXPORTED, "2 disks exported", None)
-    assert phase_of(replace(GOOD, disks=1))[1] == "1 disk exported"
+    assert phase_of(GOOD._replace(disks=1))[1] == "1 disk exported"
 
 
 def test_exported_disks_are_exported_whatever_else_is_on_its_way() -> None:
-    assert phase_of(replace(GOOD, awaited=(PENDING,)))[0] is Phase.EXPORTED
+    assert phase_of(GOOD._replace(awaited=(PENDING,)))[0] is Phase.EXPORTED
 
 
 def test_what_is_waited_for_is_named() -> None:
-    phase, message, problem = phase_of(replace(GOOD, bound=False, awaited=(PENDING,)))
+    phase, message, problem = phase_of(GOOD._replace(bound=False, awaited=(PENDING,)))
     assert (phase, problem) == (Phase.WAITING_FOR_DISKS, None)
     assert message == "waiting for NVMe at 0000:01:00.0"
 
 
 def test_no_disk_at_all_is_said() -> None:
-    phase, message, problem = phase_of(replace(GOOD, bound=False, wants_gadget=False, disks=0))
+    phase, message, problem = phase_of(GOOD._replace(bound=False, wants_gadget=False, disks=0))
     assert (phase, message, problem) == (
         Phase.WAITING_FOR_DISKS,
         "no disk to export; waiting for one",
@@ -52,31 +51,31 @@ def test_no_disk_at_all_is_said() -> None:
 
 
 def test_a_wrong_configuration_exports_nothing_and_says_so() -> None:
-    phase, message, problem = phase_of(replace(GOOD, config=None, config_problem=PROBLEM))
+    phase, message, problem = phase_of(GOOD._replace(config=None, config_problem=PROBLEM))
     assert (phase, problem) == (Phase.CONFIG_ERROR, PROBLEM)
     assert "nothing is exported" in message
 
 
 def test_a_refused_step_is_the_problem() -> None:
-    assert phase_of(replace(GOOD, problem=PROBLEM))[::2] == (Phase.FAILED, PROBLEM)
+    assert phase_of(GOOD._replace(problem=PROBLEM))[::2] == (Phase.FAILED, PROBLEM)
 
 
 def test_a_stop_that_is_under_way_says_not_to_unplug() -> None:
-    phase, message, problem = phase_of(replace(GOOD, stopped=True, stopping=True, problem=PROBLEM))
+    phase, message, problem = phase_of(GOOD._replace(stopped=True, stopping=True, problem=PROBLEM))
     assert (phase, problem) == (Phase.STOPPED, PROBLEM)
     assert message == "stopping: flushing the disks, do not unplug"
 
 
 def test_a_daemon_that_was_stopped_says_how_to_go_on() -> None:
-    phase, message, _ = phase_of(replace(GOOD, stopped=True))
+    phase, message, _ = phase_of(GOOD._replace(stopped=True))
     assert phase is Phase.STOPPED
     assert "gadgetd start" in message
 
 
 @pytest.mark.parametrize(("waited_s", "problem"), [(9.9, False), (10.0, True), (99.0, True)])
 def test_a_controller_is_missed_after_the_limit(waited_s: float, problem: bool) -> None:
-    facts = replace(
-        GOOD, bound=False, note="no USB device controller", without_controller_s=waited_s
+    facts = GOOD._replace(
+        bound=False, note="no USB device controller", without_controller_s=waited_s
     )
     phase, message, told = phase_of(facts)
     assert phase is Phase.WAITING_FOR_UDC
@@ -89,7 +88,7 @@ def test_a_controller_is_missed_after_the_limit(waited_s: float, problem: bool) 
 
 def test_without_waiting_a_missing_controller_is_a_problem_at_once() -> None:
     config = Config(wait=Wait(udc_s=0))
-    told = phase_of(replace(GOOD, config=config, bound=False, note="no controller"))[2]
+    told = phase_of(GOOD._replace(config=config, bound=False, note="no controller"))[2]
     assert told is not None
     assert told.message == "no controller"
 
@@ -123,7 +122,7 @@ def test_a_disk_that_will_be_exported_waits_and_one_that_is_left_out_does_not() 
 
 def test_a_row_is_read_only_as_the_lun_stands() -> None:
     made = export("nvme0n1", 0)
-    made.verdict = replace(made.verdict, read_only=True)
+    made.verdict = made.verdict._replace(read_only=True)
     assert not rows([made], [], None)[0].read_only
     made.read_only = True
     assert rows([made], [], None)[0].read_only
@@ -180,31 +179,31 @@ def test_a_change_that_waits_says_what_for() -> None:
 
 
 NAMED = Config(usb=Usb(udc="nosuch"))
-MISSING = replace(GOOD, config=NAMED, bound=False, without_controller_s=10, controllers=1)
+MISSING = GOOD._replace(config=NAMED, bound=False, without_controller_s=10, controllers=1)
 
 
 def test_the_controller_that_is_waited_for_is_named() -> None:
-    message = phase_of(replace(MISSING, without_controller_s=0))[1]
+    message = phase_of(MISSING._replace(without_controller_s=0))[1]
     assert message == "2 disks ready; waiting for USB device controller nosuch"
 
 
 def test_a_controller_that_the_file_misspells_is_to_be_corrected_there() -> None:
     note = "usb.udc names nosuch, which is not there; there is dummy_udc.0"
-    told = phase_of(replace(MISSING, note=note))[2]
+    told = phase_of(MISSING._replace(note=note))[2]
     assert told is not None
     assert told.message == (
         "usb.udc names nosuch, which is not there after 10 s; there is dummy_udc.0"
     )
     assert "usb.udc" in told.hint
     assert "config.txt" not in told.hint
-    told = phase_of(replace(MISSING, note=note, controllers=0))[2]
+    told = phase_of(MISSING._replace(note=note, controllers=0))[2]
     assert told is not None
     assert "config.txt" in told.hint
 
 
 def test_a_controller_that_another_gadget_has_is_not_missed_in_config_txt() -> None:
     note = "no free USB device controller: dummy_udc.0 is used by gadget g1"
-    told = phase_of(replace(MISSING, config=Config(), note=note))[2]
+    told = phase_of(MISSING._replace(config=Config(), note=note))[2]
     assert told is not None
     assert told.message.startswith("no free USB device controller after 10 s: dummy_udc.0")
     assert "unbind" in told.hint

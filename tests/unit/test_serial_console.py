@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from gadgetd.client import from_json
@@ -16,7 +15,7 @@ from tests.unit.statuses import nvme, status
 
 def test_it_is_told_when_it_comes_and_when_it_goes() -> None:
     without = status(nvme(0))
-    having = replace(without, serial_console="ttyGS0")
+    having = without._replace(serial_console="ttyGS0")
     (came,) = events(without, having)
     assert came.fields == {"event": "serial_console", "name": "ttyGS0"}
     assert "root, no password, after Enter" in came.text
@@ -26,7 +25,7 @@ def test_it_is_told_when_it_comes_and_when_it_goes() -> None:
 
 
 def test_it_stands_on_the_screen_and_in_the_status() -> None:
-    having = replace(status(nvme(0)), serial_console="ttyGS0")
+    having = status(nvme(0))._replace(serial_console="ttyGS0")
     words = " ".join(" ".join(render(having, 80, 25)).split())
     assert "Serial console on the USB cable: root, no password, after Enter (ttyGS0 here" in words
     assert "Serial console" not in " ".join(render(status(nvme(0)), 80, 25))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -93,7 +92,7 @@ def test_status_text_tells_each_reason_whole_however_many_disks_there_are() -> N
 
 
 def test_json_has_each_disk_flat_with_the_hosts_view_of_read_only() -> None:
-    value = json.loads(json.dumps(to_json(status(replace(nvme(0), read_only=True), left_out()))))
+    value = json.loads(json.dumps(to_json(status(nvme(0)._replace(read_only=True), left_out()))))
     row = value["disks"][0]
     assert row["name"] == "nvme0n1"
     assert row["read_only"] is True
@@ -142,8 +141,8 @@ def test_safe_to_unplug_is_told_whenever_it_changes_and_only_then(old: Status, n
 
 
 def test_the_word_safe_comes_last_and_its_end_comes_first() -> None:
-    writing = status(replace(nvme(0), life=Life.WRITING))
-    ejected = status(replace(nvme(0), life=Life.EJECTED), safe_to_unplug=True)
+    writing = status(nvme(0)._replace(life=Life.WRITING))
+    ejected = status(nvme(0)._replace(life=Life.EJECTED), safe_to_unplug=True)
     assert told(writing, ejected)[-1] == "safe_to_unplug"
     assert told(ejected, writing)[0] == "safe_to_unplug"
 
@@ -174,7 +173,7 @@ def test_a_disk_says_its_lun_or_why_it_has_none() -> None:
 
 
 def test_a_disk_that_waits_for_its_lun_is_not_called_left_out() -> None:
-    row = replace(left_out("sda", "waits until the host is idle"), waits=True)
+    row = left_out("sda", "waits until the host is idle")._replace(waits=True)
     event = one(status(), status(row))
     assert event.text == "sda (USB BJTD4R, 31.3 GB) not exported yet: waits until the host is idle"
     assert event.fields["lun"] is None
@@ -186,15 +185,15 @@ def test_a_disk_that_left_the_list_is_told() -> None:
 
 
 def test_progress_alone_is_no_line() -> None:
-    row = replace(nvme(0), life=Life.WRITING)
-    later = replace(row, written_bytes=10**9, read_bytes=10**6, rate_bytes_s=10**7)
+    row = nvme(0)._replace(life=Life.WRITING)
+    later = row._replace(written_bytes=10**9, read_bytes=10**6, rate_bytes_s=10**7)
     assert events(status(row), status(later, message="1 GB so far")) == []
 
 
 def test_traffic_is_a_line_at_its_begin_and_one_with_the_bytes_at_its_end() -> None:
     idle = nvme(0)
-    writing = replace(idle, life=Life.WRITING)
-    done = replace(idle, written_bytes=160_000_000, read_bytes=4_200_000)
+    writing = idle._replace(life=Life.WRITING)
+    done = idle._replace(written_bytes=160_000_000, read_bytes=4_200_000)
     assert one(status(idle), status(writing)).text == "LUN 0 nvme0n1: host writes"
     end = one(status(writing), status(done))
     assert end.text == "LUN 0 nvme0n1: idle; 160 MB written, 4.20 MB read so far"
@@ -204,22 +203,22 @@ def test_traffic_is_a_line_at_its_begin_and_one_with_the_bytes_at_its_end() -> N
 
 @pytest.mark.parametrize("life", list(Life))
 def test_every_life_is_told_by_the_name_it_has_in_status_json(life: Life) -> None:
-    row = replace(nvme(0), life=life)
+    row = nvme(0)._replace(life=life)
     previous = Life.IDLE if life is not Life.IDLE else Life.WAITING
-    event = one(status(replace(row, life=previous)), status(row))
+    event = one(status(row._replace(life=previous)), status(row))
     assert event.fields["life"] == to_json(status(row))["disks"][0]["life"]
 
 
 def test_a_disk_that_comes_back_is_told_as_back() -> None:
-    gone = replace(nvme(0), life=Life.GONE)
-    event = one(status(gone), status(replace(gone, life=Life.WAITING)))
+    gone = nvme(0)._replace(life=Life.GONE)
+    event = one(status(gone), status(gone._replace(life=Life.WAITING)))
     assert event.fields["back"] is True
     assert "back" in event.text
 
 
 def test_another_card_in_the_slot_is_not_the_old_one_that_is_back() -> None:
-    gone = replace(nvme(0), life=Life.GONE)
-    other = replace(nvme(0), disk=replace(nvme(0).disk, serial="another"), life=Life.IDLE)
+    gone = nvme(0)._replace(life=Life.GONE)
+    other = nvme(0)._replace(disk=nvme(0).disk._replace(serial="another"), life=Life.IDLE)
     found, lun = events(status(gone), status(other))
     assert (found.fields["event"], found.fields["serial"]) == ("disk", "another")
     assert (lun.fields["life"], lun.fields["back"]) == ("idle", False)
@@ -228,13 +227,13 @@ def test_another_card_in_the_slot_is_not_the_old_one_that_is_back() -> None:
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_events_of_a_name_are_of_the_disk_that_has_it_now(turned: bool) -> None:
-    gone = replace(nvme(0, lun=0), life=Life.GONE)
-    there = replace(nvme(0, lun=1), disk=replace(nvme(0).disk, serial="another"))
+    gone = nvme(0, lun=0)._replace(life=Life.GONE)
+    there = nvme(0, lun=1)._replace(disk=nvme(0).disk._replace(serial="another"))
 
     def both(row: DiskStatus) -> Status:
         return status(*((row, gone) if turned else (gone, row)))
 
-    event = one(both(there), both(replace(there, life=Life.WRITING)))
+    event = one(both(there), both(there._replace(life=Life.WRITING)))
     assert (event.fields["lun"], event.fields["life"]) == (1, "writing")
     came = [each.fields for each in events(status(gone), both(there))]
     assert [(each["event"], each["lun"]) for each in came] == [("disk", 1), ("lun", 1)]
@@ -257,12 +256,12 @@ def test_events_of_a_name_are_of_the_disk_that_has_it_now(turned: bool) -> None:
     ],
 )
 def test_each_step_of_the_host_has_a_name(before: str, after: str, change: str) -> None:
-    old = status(controller=replace(UDC, state=before))
-    assert one(old, status(controller=replace(UDC, state=after))).fields["change"] == change
+    old = status(controller=UDC._replace(state=before))
+    assert one(old, status(controller=UDC._replace(state=after))).fields["change"] == change
 
 
 def test_a_slower_link_and_a_lost_controller_are_told() -> None:
-    slow = one(status(), status(controller=replace(UDC, speed="full-speed")))
+    slow = one(status(), status(controller=UDC._replace(speed="full-speed")))
     assert (slow.fields["change"], slow.fields["speed"]) == ("speed", "full-speed")
     assert slow.text.endswith("full-speed (12 Mb/s)")
     assert told(status(), status(controller=None)) == ["controller", "host"]
@@ -275,7 +274,7 @@ def test_no_host_at_the_start_is_no_event() -> None:
 
 def test_waiting_says_for_what_and_exported_says_how_many() -> None:
     waiting = status(phase=Phase.WAITING_FOR_DISKS, message="waiting for a disk at 0000:01:00.0")
-    other = replace(waiting, message="waiting for a disk at mmc0")
+    other = waiting._replace(message="waiting for a disk at mmc0")
     assert one(waiting, other).text == "waiting for a disk at mmc0"
     exported = events(other, status(nvme(0), nvme(1)))
     phase = next(event for event in exported if event.fields["event"] == "phase")
@@ -291,7 +290,7 @@ def test_problems_and_advice_are_told_when_they_begin_and_when_they_end() -> Non
     assert ended.text == "over: no USB controller"
     assert ended.fields["active"] is False
     assert told(status(advice=(trouble,)), status()) == ["advice"]
-    assert told(status(advice=(trouble,)), status(advice=(replace(trouble, hint="x"),))) == [
+    assert told(status(advice=(trouble,)), status(advice=(trouble._replace(hint="x"),))) == [
         "advice",
         "advice",
     ]
@@ -313,9 +312,9 @@ def test_an_advice_that_becomes_the_problem_is_not_called_over() -> None:
 
 
 def test_reading_is_not_said_to_stand_still() -> None:
-    row = replace(nvme(0, life=Life.READING), read_bytes=16384)
+    row = nvme(0, life=Life.READING)._replace(read_bytes=16384)
     assert text.life(row) == "reading, 16.4 kB"
-    assert text.life(replace(row, rate_bytes_s=8192)) == "reading 8.19 kB/s, 16.4 kB"
+    assert text.life(row._replace(rate_bytes_s=8192)) == "reading 8.19 kB/s, 16.4 kB"
 
 
 def test_a_disk_without_a_lun_has_no_life() -> None:
@@ -332,7 +331,7 @@ def test_a_configuration_error_has_its_place_in_the_fields() -> None:
 
 
 def test_a_board_that_names_itself_late_is_told_again() -> None:
-    assert told(replace(status(), board=Board()), status()) == ["started"]
+    assert told(status()._replace(board=Board()), status()) == ["started"]
 
 
 # --- documentation --------------------------------------------------------------------------
@@ -369,7 +368,7 @@ def test_the_documented_jig_works_on_what_the_uart_says() -> None:
     shown = [
         None,
         status(nvme(0), left_out()),
-        status(replace(nvme(0), life=Life.EJECTED), left_out(), safe_to_unplug=True),
+        status(nvme(0)._replace(life=Life.EJECTED), left_out(), safe_to_unplug=True),
     ]
     heard = [event for old, new in pairwise(shown) if new for event in events(old, new)]
     output = "".join(
