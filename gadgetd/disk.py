@@ -49,7 +49,7 @@ class Disk(NamedTuple):
     model: str = ""
     serial: str = ""
     location: str = ""
-    """Where it is plugged in, as a sysfs device path without the disk itself; may be empty."""
+    """What it hangs on, by its name in sysfs: `0000:01:00.0 n1`; may be empty."""
 
 
 class Found(NamedTuple):
