@@ -6,6 +6,7 @@ The kernel counts a disk's bytes and not who read them, so a program has to say 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 
 from gadgetd.export import Export
@@ -14,11 +15,15 @@ from gadgetd.loop import Loop
 
 
 class BoardReads:
-    """Leaves a disk's reads uncounted as long as such a program runs, however that ends."""
+    """Leaves a disk's reads uncounted as long as such a program runs, however that ends.
 
-    def __init__(self, loop: Loop, exporter: Exporter) -> None:
+    `counted` is called after each look at a disk's counters, which may tell of a host's writes.
+    """
+
+    def __init__(self, loop: Loop, exporter: Exporter, counted: Callable[[], None]) -> None:
         self._loop = loop
         self._exporter = exporter
+        self._counted = counted
 
     def begin(self, export: Export, pid: int) -> None:
         """Count no reads of this disk until the process has ended; what was read so far counts.
@@ -26,12 +31,16 @@ class BoardReads:
         Raises OSError if there is no such process (any more).
         """
         fd = os.pidfd_open(pid)
-        self._exporter.count(export)
+        self._count(export)
         export.board_readers += 1
         self._loop.watch(fd, partial(self._on_end, export, fd))
 
     def _on_end(self, export: Export, fd: int) -> None:
         self._loop.unwatch(fd)
         os.close(fd)
-        self._exporter.count(export)
+        self._count(export)
         export.board_readers -= 1
+
+    def _count(self, export: Export) -> None:
+        self._exporter.count(export)
+        self._counted()

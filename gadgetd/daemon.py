@@ -98,7 +98,7 @@ class Daemon:
         self._stop = Stopping(exporter)
         self._prepared = False
         self._after_reload: list[Callable[[], None]] = []
-        self.board_reads = BoardReads(loop, exporter)
+        self.board_reads = BoardReads(loop, exporter, self._arm_tick)
         self.status = Status(version, Phase.STARTING, "starting", board)
 
     # Start and end
@@ -280,17 +280,16 @@ class Daemon:
             self._alarms.set("tick", TICK_S, self._on_tick, keep=True)
 
     def _on_tick(self) -> None:
-        was = self._problem, [e.to_status() for e in self.exports]
         try:
             self._exporter.look()
         except GadgetdError as error:
             self._problem = problem_of(error)
-            self._alarms.set("retry", RETRY_S, self.reconcile, keep=True)  # Else ticks put it off.
+            # Kept, or the ticks would put it off for ever.
+            self._alarms.set("retry", RETRY_S, self.reconcile, keep=True)
         self._flush_due()
         if self._waits is Waits.IDLE and self._may_disconnect():
             self.reconcile()
-        elif self._host.refresh() or was != (self._problem, [e.to_status() for e in self.exports]):
-            self._show()
+        self._show()
         self._activity.look()
         self._arm_tick()
 
@@ -350,6 +349,7 @@ class Daemon:
         return [export for _, export in sorted(self._exporter.exports.items())]
 
     def _show(self, *, starting: bool = False) -> None:
+        self._host.refresh()
         facts = Facts(
             config=self._config,
             config_problem=self._config_problem,

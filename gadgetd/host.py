@@ -97,15 +97,13 @@ class Host:
             return None
         return Controller(self._udc.name, self.state, self._speed, note)
 
-    def refresh(self) -> bool:
-        """Look at what raises no event, and tell whether it is another than before.
+    def refresh(self) -> None:
+        """Look at what raises no event, for `link` and `controller`.
 
         Not every controller driver reports a suspend as a state of its own.
         """
-        before = self._speed, self._asleep
         self._speed = udc.current_speed(self._udc) if self._udc is not None else ""
         self._asleep = self.awake and self._udc is not None and udc.suspended(self._udc)
-        return before != (self._speed, self._asleep)
 
     def _look(self) -> None:
         before = self.state
@@ -114,7 +112,6 @@ class Host:
         if not self.state:
             # The controller has left. The kernel would report that without end.
             self._forget_fd()
-        self.refresh()
         if self.state == before:
             return
         self._since = self._loop.clock()

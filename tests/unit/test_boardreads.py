@@ -70,3 +70,16 @@ def test_what_the_host_has_read_before_and_what_it_writes_meanwhile_counts(
     (row, _) = daemon.status.disks
     assert (row.read_bytes, row.written_bytes) == (MIB, MIB)
     assert lives(daemon)["mmcblk0"] == "writing"
+
+
+def test_a_write_that_is_noticed_only_then_is_flushed_though_no_host_is_there(
+    bench: Bench, daemon: Daemon, program: subprocess.Popen[bytes]
+) -> None:
+    bench.unplug()
+    bench.loop.run_for(30)
+    flushes = len(bench.flushes)
+    bench.traffic("mmcblk0", written=MIB)
+    daemon.board_reads.begin(daemon.exports[0], program.pid)
+    bench.loop.run_for(5)
+    assert len(bench.flushes) == flushes + 1
+    assert daemon.exports[0].written

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -487,12 +487,35 @@ def test_an_idle_host_costs_two_wakeups_a_second_at_most(bench: Bench) -> None:
     assert 0 < bench.loop.run_for(60) <= 120
 
 
-def test_an_idle_host_has_nothing_drawn_anew(bench: Bench) -> None:
-    boot(bench, "mmcblk0", "nvme0n1")
-    bench.loop.run_for(30)
-    before = len(bench.panel.statuses)
-    bench.loop.run_for(60)
-    assert len(bench.panel.statuses) == before
+def test_a_disk_that_failed_and_is_ejected_then_counts_as_ejected(bench: Bench) -> None:
+    bench.flush_result = errno.EIO
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_writes(bench, "mmcblk0")
+    bench.loop.run_for(5)
+    assert of(daemon, "mmcblk0").life is Life.FAILED
+    bench.host_ejects(0)
+    bench.loop.run_for(1)
+    assert "1 disk ejected" in daemon.status.message
+
+
+def test_a_reset_to_another_speed_is_told_though_it_was_over_before_we_looked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = boot(bench, "mmcblk0")
+    bench.loop.run_for(10)
+    bench.host_state("default")
+    errors = bench.log.io_errors
+
+    def meanwhile() -> Iterator[str]:
+        bench.plug(speed="full-speed")
+        return errors()
+
+    monkeypatch.setattr(bench.log, "io_errors", meanwhile)
+    bench.log.say("nothing that matters")
+    bench.loop.run_for(1)
+    assert daemon.status.controller is not None
+    assert daemon.status.controller.speed == "full-speed"
+    assert "full-speed" in advice(daemon)
 
 
 def test_a_sleep_that_raises_no_event_is_told_within_a_second(bench: Bench) -> None:

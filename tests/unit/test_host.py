@@ -140,16 +140,16 @@ def test_a_sleep_that_the_state_does_not_tell_is_seen_in_the_gadget(cable: Cable
     gadget = cable.sys_udc / UDC / "device" / "gadget.0"
     gadget.mkdir(parents=True)
     (gadget / "suspended").write_text("1\n")
-    assert cable.host.refresh()
+    cable.host.refresh()
     assert cable.host.link(touched=True).state == "suspended"
-    assert not cable.host.refresh()
     (gadget / "suspended").write_text("0\n")
-    assert cable.host.refresh()
+    cable.host.refresh()
     assert cable.host.link(touched=True).state == "configured"
 
 
 def test_the_controller_is_shown_as_it_is(cable: Cable) -> None:
     cable.goes(*ENUMERATION)
+    cable.host.refresh()
     shown = cable.host.controller("the only controller")
     assert shown is not None
     assert (shown.name, shown.state, shown.speed, shown.note) == (
