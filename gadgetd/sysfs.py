@@ -8,7 +8,7 @@ from pathlib import Path
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def read(path: Path) -> str:
+def read(path: Path | str) -> str:
     """Read an attribute whole, with the newline that the kernel ends it with. Raises OSError.
 
     An attribute is one page at most, and one read is one call of its show function. Python's own

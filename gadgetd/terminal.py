@@ -12,6 +12,8 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple
 
+from gadgetd import sysfs
+
 
 def open_terminal(path: str) -> int:
     """Open a terminal for writing, never waiting and never making it the daemon's own.
@@ -67,7 +69,7 @@ NOBODY = Foreground(Owner.NOBODY)
 
 class _Stat(NamedTuple):
     comm: str
-    state: bytes
+    state: str
     device: int
     group: int
     """Foreground process group of the controlling terminal; -1 without one."""
@@ -101,7 +103,7 @@ class Watch:
         if name in _LOGIN:
             return Foreground(Owner.LOGIN, member.group)
         if name in _SHELLS:
-            return Foreground(Owner.SHELL, member.group, leader.state == b"S")
+            return Foreground(Owner.SHELL, member.group, leader.state == "S")
         return Foreground(Owner.PROGRAM, member.group)
 
     def _session_member(self) -> _Stat | None:
@@ -126,17 +128,11 @@ class Watch:
 def _read_stat(process: str) -> _Stat | None:
     """Read a process' stat; None if it is gone or makes no sense."""
     try:
-        fd = os.open(f"{process}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        content = sysfs.read(f"{process}/stat")
     except OSError:
         return None
-    try:
-        content = os.read(fd, 1024)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
     # The name stands in parentheses and may itself contain some, and spaces.
-    start, end = content.find(b"("), content.rfind(b")")
+    start, end = content.find("("), content.rfind(")")
     fields = content[end + 1 :].split()
     if start < 0 or end < start or len(fields) < 6:
         return None
@@ -148,4 +144,4 @@ def _read_stat(process: str) -> _Stat | None:
     device = os.makedev(number >> 8 & 0xFFF, number & 0xFF | number >> 12 & 0xFFF00)
     if number == 0:
         device = -1
-    return _Stat(content[start + 1 : end].decode("utf-8", "replace"), fields[0], device, group)
+    return _Stat(content[start + 1 : end], fields[0], device, group)
