@@ -20,7 +20,8 @@ UDEV_BEGINS, UDEV_SETTLED, LED_DONE = "bench: udev", "bench: settled", "bench: l
 ATTACHED = r"Attached SCSI (?:removable )?disk"
 """The host is done with a disk: it has read its partition table."""
 FOUND_BY_HOST = r"usb .*: new \S+-speed USB device"
-DISK_THERE = r"mmcblk\d+: mmc|nvme nvme\d+: \d+/\d+/\d+ default/read/poll queues"
+NVME_THERE = r"nvme nvme\d+: \d+/\d+/\d+ default/read/poll queues"
+DISK_THERE = rf"mmcblk\d+: mmc|{NVME_THERE}"
 """The last lines of the drivers of the board's own disks before these can be opened."""
 TROUBLE = r"reset \S+-speed USB|I/O error|can't set config|USB disconnect|timed out|offlined"
 

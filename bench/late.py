@@ -17,8 +17,6 @@ AFTER_S = 1.0
 LIMIT_S = 60
 NEVER_S = 20
 """The peer's script has ended before: nothing is left that could look again."""
-APPEARED = r"nvme nvme\d+: \d+/\d+/\d+ default/read/poll queues"
-"""The driver's last line before the disk is there, so what is measured is a little too long."""
 DISK = Drive(48 * MIB)
 ALONE, BESIDE = "no other disk", "beside one that the host has just read"
 
@@ -63,7 +61,8 @@ def _arrival(board: Booted, number: int) -> Arrival:
     if not board.wait_for_attached(_attached(log) + number, LIMIT_S):
         raise EmulatorError(f"the late disk is not at the host after {LIMIT_S} s")
     since = kmsg.since(board.log(), log[-1].at_s)
-    appeared = kmsg.first(since, APPEARED)
+    # The driver's last line before the disk is there: what is measured is a little too long.
+    appeared = kmsg.first(since, kmsg.NVME_THERE)
     usable = kmsg.last(since, kmsg.ATTACHED, number)
     return Arrival(kmsg.first(since, kmsg.FOUND_BY_HOST) - appeared, usable - appeared)
 

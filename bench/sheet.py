@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bench.row import Row, Spread
-from bench.text import number
+from bench.row import Row
+from bench.text import spread
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,9 @@ class Sheet:
         """Keep a row, and show it."""
         row = replace(row, figure=self.figure)
         self.rows.append(row)
-        parts = [f"gadgetd {brief(row.gadgetd)} {row.unit}"]
+        parts = [f"gadgetd {spread(row.gadgetd)} {row.unit}"]
         if row.peer:
-            parts.append(f"peer {brief(row.peer)}, ratio {brief(row.ratios)}")
+            parts.append(f"peer {spread(row.peer)}, ratio {spread(row.ratios)}")
         elif row.peer_says:
             parts.append(f"peer: {row.peer_says}")
         verdict = {True: "met", False: "MISSED", None: ""}[row.met]
@@ -72,14 +71,3 @@ class Sheet:
     def say(self, sentence: str) -> None:
         """Progress, on stderr, with the figure it is about."""
         print(f"  {self.figure:10} {sentence}", file=sys.stderr, flush=True)
-
-
-def brief(values: Sequence[float]) -> str:
-    """Median and range, short."""
-    if not values:
-        return "-"
-    spread = Spread.of(values)
-    text = number(spread.median)
-    if spread.count > 1:
-        text += f" ({number(spread.least)} to {number(spread.most)})"
-    return text

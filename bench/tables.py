@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench import text
 from bench.results import rows
-from bench.row import Judged, Kind, Row, Spread, Target
+from bench.row import Judged, Kind, Row, Target
 from bench.text import number
 
-NOTHING = "-"
-
-
-def spread(values: Sequence[float]) -> str:
-    """Median, and least to most where there are several."""
-    if not values:
-        return NOTHING
-    found = Spread.of(values)
-    if found.count == 1:
-        return number(found.median)
-    return f"**{number(found.median)}** ({number(found.least)} to {number(found.most)})"
+spread = partial(text.spread, mark="**")
 
 
 def target(wanted: Target | None) -> str:
     """The target as a cell: `≤ 0.55`, and what it is about."""
     if wanted is None:
-        return NOTHING
+        return text.NOTHING
     sign = "≥" if wanted.at_least else "≤"
     about = "ratio " if wanted.judged is Judged.RATIO else ""
     return f"{about}{sign} {wanted.limit:g}"
@@ -36,7 +28,7 @@ def target(wanted: Target | None) -> str:
 def verdict(row: Row) -> str:
     """Whether the target is met, or by how much it is not."""
     if row.met is None or row.target is None or row.judged is None:
-        return NOTHING
+        return text.NOTHING
     if row.met:
         return "met"
     if row.target.limit == 0:
@@ -66,19 +58,19 @@ def figures(found: Sequence[Row]) -> str:
 
 def ideas(found: Sequence[Row]) -> str:
     """The table of ideas that were tried: below 1 it is faster, for throughput above 1."""
-    lines = ["| Idea | Unit | with it | without | ratio |", "|---|---|---|---|---|"]
-    for row in found:
-        if row.kind is Kind.IDEA:
-            cells = (row.name, row.unit, spread(row.gadgetd), spread(row.peer), spread(row.ratios))
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return _beside(found, Kind.IDEA, "| Idea | Unit | with it | without | ratio |")
 
 
 def details(found: Sequence[Row]) -> str:
     """The table of what explains the figures."""
-    lines = ["| | Unit | | beside it | ratio |", "|---|---|---|---|---|"]
+    return _beside(found, Kind.DETAIL, "| | Unit | | beside it | ratio |")
+
+
+def _beside(found: Sequence[Row], kind: Kind, heading: str) -> str:
+    """The rows of one kind, each with what it is compared with."""
+    lines = [heading, "|---|---|---|---|---|"]
     for row in found:
-        if row.kind is Kind.DETAIL:
+        if row.kind is kind:
             cells = (row.name, row.unit, spread(row.gadgetd), spread(row.peer), spread(row.ratios))
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -128,9 +120,9 @@ def put(document: str, made_of: Mapping[str, str]) -> str:
 
     Raises ValueError if the document has no place for a part.
     """
-    for name, text in made_of.items():
+    for name, part in made_of.items():
         marked = re.compile(rf"(<!-- begin {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        document, count = marked.subn(lambda m, text=text: f"{m[1]}{text}\n{m[2]}", document)  # type: ignore[misc]
+        document, count = marked.subn(lambda m, part=part: f"{m[1]}{part}\n{m[2]}", document)  # type: ignore[misc]
         if count != 1:
             raise ValueError(f"the document has {count} places for {name!r}")
     return document

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from bench.boards import DISK, PYTHON, TOOLS, Booted, booted, options
 from bench.row import Kind, Row, Target
@@ -57,19 +58,17 @@ def measure(sheet: Sheet) -> None:
             for side in sides:
                 sheet.say(f"round {number + 1} of {effort.transfers}: {side}")
                 found[side].append(_transfers(board, side, effort.transfer_mib))
-    for name in found["gadgetd"][0]:
-        ours, theirs = (tuple(each[name] for each in found[s]) for s in ("gadgetd", "peer"))
+
+    def row(what: str, name: str, side: str, **more: Any) -> Row:
         unit = "MB/s" if "sequential" in name else "1/s"
-        sheet.add(Row(f"throughput, {name}", unit, ours, theirs, AT_LEAST))
+        ours, theirs = (tuple(each[name] for each in found[s]) for s in (side, "peer"))
+        return Row(f"{what}, {name}", unit, ours, theirs, **more)
+
+    for name in found["gadgetd"][0]:
+        sheet.add(row("throughput", name, "gadgetd", target=AT_LEAST))
     for name in found["gadgetd"][0]:
         if name.startswith("two") and effort.whole:
-            one, several = (
-                tuple(each[name] for each in found[s]) for s in ("one function", "peer")
-            )
-            unit = "MB/s" if "sequential" in name else "1/s"
-            sheet.add(
-                Row(f"one function instead of two, {name}", unit, one, several, kind=Kind.IDEA)
-            )
+            sheet.add(row("one function instead of two", name, "one function", kind=Kind.IDEA))
 
 
 def _transfers(board: Booted, side: str, mib: int) -> Rates:

@@ -9,7 +9,7 @@ import pytest
 
 from bench import tables
 from bench.row import Judged, Kind, Row, Target
-from bench.text import number
+from bench.text import NOTHING, number
 
 DOCUMENT = Path(__file__).parents[2] / "docs/benchmarks.md"
 
@@ -51,7 +51,7 @@ def test_a_figure_shows_median_spread_ratio_target_and_verdict() -> None:
         ),
         (Row("resets", "", (2.0,), target=Target(0, Judged.VALUE)), "**missed**: 2.00"),
         (Row("memory", "MiB", (11.0,), target=Target(12, Judged.VALUE)), "met"),
-        (Row("stall", "s", (11.0,)), tables.NOTHING),
+        (Row("stall", "s", (11.0,)), NOTHING),
     ],
 )
 def test_a_missed_target_is_flagged_with_its_distance(row: Row, said: str) -> None:
