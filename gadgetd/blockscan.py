@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pyudev
 
-from gadgetd.disk import Disk, Found, Kind
+from gadgetd.disks.disk import Disk, Found, Kind
 
 SECTOR_BYTES = 512
 """The unit of /sys/block/X/size, whatever the disk's own block size is."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gadgetd import __version__
-from gadgetd.config import CONFIG
+from gadgetd.config.settings import CONFIG
 from gadgetd.errors import ConfigError, ControlError, GadgetdError
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def _run(config: Path) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from gadgetd import client
-    from gadgetd.render import to_text
+    from gadgetd.control import client
+    from gadgetd.show.layout import to_text
 
     if options.json:
         _print_json(client.fetch_status())
@@ -137,7 +137,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _scan(options: argparse.Namespace) -> int:
-    from gadgetd import client
+    from gadgetd.control import client
 
     verdicts = client.scan(options.config)
     if options.json:
@@ -148,7 +148,7 @@ def _scan(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from gadgetd.config import load
+    from gadgetd.config.settings import load
 
     if not os.path.exists(options.file):  # noqa: PTH110 - unlike Path.exists, it raises nothing
         raise ConfigError("there is no such file", file=options.file)
@@ -159,7 +159,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _eject(options: argparse.Namespace) -> int:
-    from gadgetd import client
+    from gadgetd.control import client
 
     client.send("eject", disk=options.disk, force=options.force)
     row = client.wait_for_eject(options.disk)
@@ -168,7 +168,7 @@ def _eject(options: argparse.Namespace) -> int:
 
 
 def _insert(options: argparse.Namespace) -> int:
-    from gadgetd import client
+    from gadgetd.control import client
 
     client.send("insert", disk=options.disk)
     row = client.find(client.from_json(client.fetch_status()), options.disk)
@@ -177,7 +177,7 @@ def _insert(options: argparse.Namespace) -> int:
 
 
 def _hash(options: argparse.Namespace) -> int:
-    from gadgetd import client
+    from gadgetd.control import client
 
     try:
         disk, digest = client.sha256(options.disk, client.show_progress)
@@ -188,7 +188,7 @@ def _hash(options: argparse.Namespace) -> int:
 
 
 def _stop(_options: argparse.Namespace) -> int:
-    from gadgetd import client
+    from gadgetd.control import client
 
     if not client.send("stop")["safe"]:
         raise GadgetdError(
@@ -207,7 +207,7 @@ def _reload(_options: argparse.Namespace) -> int:
 
 
 def _tell(command: str) -> int:
-    from gadgetd import client
+    from gadgetd.control import client
 
     status = client.from_json(client.send(command)["status"])
     problem = status.problem or next((each for each in status.advice if each.file), None)
@@ -218,7 +218,7 @@ def _tell(command: str) -> int:
 
 
 def _log(_options: argparse.Namespace) -> int:
-    from gadgetd import client
+    from gadgetd.control import client
 
     print("\n".join(client.send("log")["lines"]))
     return OK

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gadgetd.attributes import CONFIGURATION, FUNCTION_ROWS, LUN_ROWS, TABLES, Attribute
 from gadgetd.errors import GadgetError
-from gadgetd.kernelfs import Kernel
-from gadgetd.plan import LUNS_PER_FUNCTION, MASS_STORAGE, Function, Gadget, Lun, natural_key
-from gadgetd.undo import Undo, refuse
+from gadgetd.sysfs import natural_key
+from gadgetd.usb.attributes import CONFIGURATION, FUNCTION_ROWS, LUN_ROWS, TABLES, Attribute
+from gadgetd.usb.gadget import LUNS_PER_FUNCTION, MASS_STORAGE, Function, Gadget, Lun
+from gadgetd.usb.kernelfs import Kernel, Undo, refuse
 
 ROOT = Path("/sys/kernel/config")
 

@@ -12,28 +12,25 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from gadgetd import plan
-from gadgetd.activity import Activity
-from gadgetd.advice import PATIENCE_S, about_link
-from gadgetd.afterwards import Afterwards
-from gadgetd.awaiting import Awaiting
 from gadgetd.blockscan import BlockScan, Pending
-from gadgetd.boardreads import BoardReads
-from gadgetd.config import Config, load
-from gadgetd.disk import Verdict
+from gadgetd.config.settings import Config, load
+from gadgetd.console import Panel
+from gadgetd.disks.arrival_wait import Awaiting
+from gadgetd.disks.dirty_limits import limit
+from gadgetd.disks.disk import Verdict
+from gadgetd.disks.kernel_log import KernelLog
 from gadgetd.errors import ConfigError, GadgetdError
-from gadgetd.export import Export, Waits, all_ejected
-from gadgetd.exporter import Exporter
-from gadgetd.host import Host
-from gadgetd.kmsg import KernelLog
-from gadgetd.life import Signal
-from gadgetd.login import Login
-from gadgetd.loop import URGENT, Alarms, Loop
-from gadgetd.panel import Panel
-from gadgetd.report import Facts, about_change, about_disks, phase_of, problem_of, rows, to_go_on
-from gadgetd.status import Board, Life, Phase, Problem, Status
-from gadgetd.stopping import Stopping
-from gadgetd.writeback import limit
+from gadgetd.eventloop import URGENT, Alarms, Loop
+from gadgetd.export import choosing
+from gadgetd.export.board_reads import BoardReads
+from gadgetd.export.drive import Export, Signal, Waits, all_ejected
+from gadgetd.export.ending import Afterwards, Stopping
+from gadgetd.export.exporter import Exporter
+from gadgetd.show import snapshot
+from gadgetd.status import Board, Life, Phase, Problem, Status, problem_of
+from gadgetd.usb.activity import Activity
+from gadgetd.usb.link import Host
+from gadgetd.usb.serial_login import Login
 
 TICK_S = 0.5
 """How often counters and LUNs are looked at while a host is there: an eject raises no event."""
@@ -166,7 +163,7 @@ class Daemon:
             self._config = load(self._config_path)
             self._config_problem = None
         except ConfigError as error:
-            self._config_problem = to_go_on(problem_of(error))
+            self._config_problem = snapshot.to_go_on(problem_of(error))
         self._exporter.forgive()
         if self._config is not None:
             self._panel.choose(self._config)
@@ -201,7 +198,7 @@ class Daemon:
                 self._alarms.set(_REFUSED, REFUSED_S, self._forgive, keep=True)
             self._host.follow(self._exporter.udc)
             if self._exporter.reconnected:
-                self._alarms.set(_RECONNECTED, PATIENCE_S, lambda: None)
+                self._alarms.set(_RECONNECTED, snapshot.PATIENCE_S, lambda: None)
                 self._host.expect_anew()
                 self._activity.forget()
             acm = self._config is not None and self._config.usb.acm
@@ -231,7 +228,7 @@ class Daemon:
         self._awaited, left_s = self._awaiting.still(pending, limits, self._loop.clock())
         if self._awaited:
             self._alarms.set("disks", left_s, self.reconcile)
-        self._verdicts = plan.choose(self._scan.disks(own), self._config)
+        self._verdicts = choosing.choose(self._scan.disks(own), self._config)
         if self._awaited and not self._exporter.udc:
             return
         self._verdicts = self._exporter.take(self._verdicts)
@@ -270,7 +267,7 @@ class Daemon:
         self._flush_due()
 
     def _on_host_changed(self) -> None:
-        self._alarms.set("patience", PATIENCE_S, self._show)
+        self._alarms.set("patience", snapshot.PATIENCE_S, self._show)
         self._arm_tick()
         self._show()
 
@@ -350,7 +347,7 @@ class Daemon:
 
     def _show(self, *, starting: bool = False) -> None:
         self._host.refresh()
-        facts = Facts(
+        facts = snapshot.Facts(
             config=self._config,
             config_problem=self._config_problem,
             problem=self._stop.problem if self._stop.begun else self._problem,
@@ -366,7 +363,7 @@ class Daemon:
             stopping=self.stopping,
             starting=starting,
         )
-        phase, message, problem = phase_of(facts)
+        phase, message, problem = snapshot.phase_of(facts)
         exported = phase is Phase.EXPORTED
         if phase is Phase.WAITING_FOR_UDC and problem is None and self._config is not None:
             left_s = self._config.wait.udc_s - facts.without_controller_s
@@ -379,7 +376,9 @@ class Daemon:
             problem=problem,
             advice=tuple(self._advice(bound=facts.bound)),
             controller=self._host.controller(self._exporter.gadget.note),
-            disks=rows(self.exports, self._verdicts, self._exporter.visible if exported else None),
+            disks=snapshot.rows(
+                self.exports, self._verdicts, self._exporter.visible if exported else None
+            ),
             safe_to_unplug=bool(self._stop.safely) if self._stop.begun else self._all_ejected(),
             serial_console=self._login.tty,
         )
@@ -392,9 +391,11 @@ class Daemon:
         if bound and not self._all_ejected():  # Hosts put to sleep what they have ejected.
             touched = any(each.touched for each in self.exports)
             touched |= not any(each.has_medium for each in self.exports)
-            yield from about_link(self._host.link(touched=touched))
+            yield from snapshot.about_link(self._host.link(touched=touched))
         if self._config_problem and self._config:
             yield self._config_problem
-        yield from about_change(self._waits, self._exporter.locked, self._exporter.refused.error)
-        yield from about_disks(self.exports, self._exporter.doubts.unproved)
+        yield from snapshot.about_change(
+            self._waits, self._exporter.locked, self._exporter.refused.error
+        )
+        yield from snapshot.about_disks(self.exports, self._exporter.doubts.unproved)
         yield from (*self._limits_refused, *self._panel.advice)

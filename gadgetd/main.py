@@ -12,7 +12,7 @@ from gadgetd import __version__
 from gadgetd.blockscan import BlockScan
 from gadgetd.board import read_board
 from gadgetd.errors import GadgetdError
-from gadgetd.loop import Loop
+from gadgetd.eventloop import Loop
 
 LOCK = Path("/run/gadgetd/lock")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -25,14 +25,14 @@ def run(config: Path) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     # Listening begins here, before anything is looked at or imported that takes time.
     scan = BlockScan()
-    from gadgetd.commands import Commands
-    from gadgetd.control import SOCKET, Server
+    from gadgetd.console import Panel
+    from gadgetd.control.commands import Commands
+    from gadgetd.control.server import SOCKET, Server
     from gadgetd.daemon import Daemon
-    from gadgetd.exporter import Exporter
-    from gadgetd.kmsg import KernelLog
-    from gadgetd.login import Login
-    from gadgetd.panel import Panel
-    from gadgetd.signals import watch_signals
+    from gadgetd.disks.kernel_log import KernelLog
+    from gadgetd.eventloop import watch_signals
+    from gadgetd.export.exporter import Exporter
+    from gadgetd.usb.serial_login import Login
 
     loop = Loop()
     board = read_board()

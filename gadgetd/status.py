@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from gadgetd.disk import Disk
+from gadgetd.disks.disk import Disk
+from gadgetd.errors import ConfigError, GadgetdError
 
 
 class Phase(StrEnum):
@@ -66,6 +67,14 @@ class Problem(NamedTuple):
     key: str = ""
     expected: str = ""
     """What would have been right, where `message` does not say it."""
+
+
+def problem_of(error: GadgetdError) -> Problem:
+    """Give what a status shows of an error."""
+    if isinstance(error, ConfigError):
+        where = (str(error.file), error.line, error.column, error.key, error.expected)
+        return Problem(error.message, error.hint, *where)
+    return Problem(error.message, error.hint)
 
 
 class Controller(NamedTuple):

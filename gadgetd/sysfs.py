@@ -19,3 +19,21 @@ def read(path: Path | str) -> str:
         return os.read(descriptor, _PAGE_BYTES).decode("utf-8", "replace")
     finally:
         os.close(descriptor)
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that reads digits as numbers, so that nvme2n1 comes before nvme10n1."""
+    parts: list[tuple[int, int, str]] = []
+    rest = name
+    while rest:
+        digit = _is_digit(rest[0])
+        length = next((i for i, c in enumerate(rest) if _is_digit(c) != digit), len(rest))
+        run, rest = rest[:length], rest[length:]
+        # Numbers before text; the text of a number tells 01 from 1.
+        parts.append((0, int(run), run) if digit else (1, 0, run))
+    return tuple(parts)
+
+
+def _is_digit(character: str) -> bool:
+    # str.isdigit() also takes digits that int() refuses.
+    return "0" <= character <= "9"

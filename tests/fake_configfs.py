@@ -1,7 +1,7 @@
 """A configfs in memory that keeps the kernel's rules and gives the kernel's errnos.
 
-It stands in for `gadgetd.kernelfs.Kernel`. What it promises is in tests/contract, whose tests pass
-on it and on a real kernel (Debian 12's 6.1).
+It stands in for `gadgetd.usb.kernelfs.Kernel`. What it promises is in tests/contract, whose tests
+pass on it and on a real kernel (Debian 12's 6.1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from gadgetd.kernelfs import ETOOSMALL, Kernel
+from gadgetd.usb.kernelfs import ETOOSMALL, Kernel
 
 ROOT = Path("/sys/kernel/config")
 MAX_LUNS = 16

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from gadgetd.configfs import ROOT, ConfigFs
 from gadgetd.errors import GadgetError
-from gadgetd.kernelfs import ETOOSMALL, Kernel
-from gadgetd.plan import LUNS_PER_FUNCTION, Function, Gadget, Lun
+from gadgetd.usb.gadget import LUNS_PER_FUNCTION, Function, Gadget, Lun
+from gadgetd.usb.kernelfs import ETOOSMALL, Kernel
 from tests.contract.faulty import FaultyKernel, Killed
 
 NAME = "gadgetd"

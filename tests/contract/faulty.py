@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gadgetd.kernelfs import Kernel
+from gadgetd.usb.kernelfs import Kernel
 
 
 class Killed(BaseException):

@@ -18,22 +18,22 @@ from typing import Any
 
 import pytest
 
-from gadgetd import export as export_module
 from gadgetd.blockscan import BlockScan, OwnGadget, Pending
-from gadgetd.config import Config
+from gadgetd.config.settings import Config
 from gadgetd.configfs import ConfigFs
+from gadgetd.console import Panel
 from gadgetd.daemon import Daemon
-from gadgetd.disk import Disk, Found, Kind
+from gadgetd.disks.disk import Disk, Found, Kind
+from gadgetd.disks.hold import Hold, hold
+from gadgetd.disks.kernel_log import KernelLog
 from gadgetd.errors import DiskBusyError
-from gadgetd.exporter import Exporter
-from gadgetd.hold import Hold, hold
-from gadgetd.kernelfs import Kernel
-from gadgetd.kmsg import KernelLog
-from gadgetd.login import Login
-from gadgetd.loop import Loop
-from gadgetd.panel import Panel
-from gadgetd.standing import NAME
+from gadgetd.eventloop import Loop
+from gadgetd.export import drive as export_module
+from gadgetd.export.exporter import Exporter
 from gadgetd.status import Board, Status
+from gadgetd.usb.kernelfs import Kernel
+from gadgetd.usb.own_gadget import NAME
+from gadgetd.usb.serial_login import Login
 from tests.fake_configfs import ROOT, FakeDisk, FakeKernel, FakeUdc, LunGroup
 
 CM4 = Board("Raspberry Pi Compute Module 4 Rev 1.1", "10000000a1b2c3d4")

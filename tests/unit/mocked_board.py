@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gadgetd.blockscan import BlockScan, OwnGadget, Pending
-from gadgetd.disk import Found
+from gadgetd.disks.disk import Found
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from gadgetd.disk import Disk, Kind
+from gadgetd.disks.disk import Disk, Kind
 from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Problem, Status
 
 CM4 = Board("Raspberry Pi Compute Module 4 Rev 1.1", "10000000a1b2c3d4")

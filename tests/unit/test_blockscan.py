@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gadgetd.blockscan import _SUBSYSTEMS, BlockScan, OwnGadget, Pending, _uses
-from gadgetd.disk import Disk, Found, Kind
+from gadgetd.disks.disk import Disk, Found, Kind
 from tests.unit.fakes import open_fds
 from tests.unit.mocked_board import MockedBoard
 

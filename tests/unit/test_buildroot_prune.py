@@ -96,8 +96,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_module_of_gadgetd_can_be_imported_on_the_board(home: Path) -> None:
     modules = sorted(
-        "gadgetd." + path.stem
-        for path in (CHECKOUT / "gadgetd").glob("*.py")
+        ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
+        for path in (CHECKOUT / "gadgetd").rglob("*.py")
         if path.stem[0] != "_"
     )
     done = on_the_board(home, "-c", f"import {', '.join(modules)}")

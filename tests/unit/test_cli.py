@@ -12,17 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from gadgetd import __version__, client, control
+from gadgetd import __version__
 from gadgetd import main as main_module
 from gadgetd.cli import BAD_CONFIG, FAILED, NO_DAEMON, OK, USAGE, main
-from gadgetd.commands import Commands
-from gadgetd.config import CONFIG
+from gadgetd.config.settings import CONFIG
+from gadgetd.control import client, server
+from gadgetd.control.commands import Commands
 from gadgetd.errors import ControlError, GadgetdError
 from gadgetd.status import Life
+from tests.unit.control.test_client import FakeDaemon
 from tests.unit.fakes import Bench
 from tests.unit.statuses import nvme
 from tests.unit.statuses import status as status_of
-from tests.unit.test_client import FakeDaemon
 
 REPOSITORY = Path(__file__).parents[2]
 Output = pytest.CaptureFixture[str]
@@ -30,14 +31,14 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "ask", partial(control.ask, path=tmp_path / "control"))
+    monkeypatch.setattr(server, "ask", partial(server.ask, path=tmp_path / "control"))
 
 
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
     fake = FakeDaemon()
     fake.statuses = [status_of(nvme(0))]
-    monkeypatch.setattr(control, "ask", fake.ask)
+    monkeypatch.setattr(server, "ask", fake.ask)
     monkeypatch.setattr(time, "sleep", lambda _: None)
     return fake
 
@@ -62,7 +63,7 @@ class Linked:
             value: dict[str, object] = json.loads(json.dumps(replies[-1]))
             return value
 
-        monkeypatch.setattr(control, "ask", ask)
+        monkeypatch.setattr(server, "ask", ask)
         monkeypatch.setattr(time, "sleep", lambda _: None)
 
 
@@ -258,9 +259,9 @@ import gadgetd.blockscan
 before = set(sys.modules)  # what pyudev itself brings is not ours to choose
 from gadgetd import cli, main
 def run(config):
-    import gadgetd.commands, gadgetd.control, gadgetd.daemon, gadgetd.exporter
-    import gadgetd.kmsg, gadgetd.login, gadgetd.panel, gadgetd.signals
-    from gadgetd.config import load
+    import gadgetd.control.commands, gadgetd.daemon, gadgetd.export.exporter
+    import gadgetd.console, gadgetd.disks.kernel_log, gadgetd.usb.serial_login
+    from gadgetd.config.settings import load
     load(config)
 main.run = run
 CONFIG = __import__("pathlib").Path("/nonexistent/gadgetd.yaml")

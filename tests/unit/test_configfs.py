@@ -15,11 +15,11 @@ from hypothesis.stateful import (
     rule,
 )
 
-from gadgetd.attributes import FUNCTION_ROWS, LUN_ROWS, TABLES
 from gadgetd.configfs import ConfigFs
 from gadgetd.errors import GadgetError
-from gadgetd.kernelfs import Kernel
-from gadgetd.plan import Function, Gadget, Lun, compare
+from gadgetd.usb.attributes import FUNCTION_ROWS, LUN_ROWS, TABLES
+from gadgetd.usb.gadget import Function, Gadget, Lun, compare
+from gadgetd.usb.kernelfs import Kernel
 from tests.contract import configfs_contract as contract
 from tests.contract.configfs_contract import NAME, Bench, failure
 from tests.contract.faulty import FaultyKernel, Killed

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from gadgetd.blockscan import OwnGadget, Pending
-from gadgetd.config import Usb
+from gadgetd.config.settings import Usb
 from gadgetd.configfs import ConfigFs
 from gadgetd.daemon import RETRY_S, TICK_S, Daemon
-from gadgetd.disk import Kind
+from gadgetd.disks.disk import Kind
 from gadgetd.errors import GadgetError
-from gadgetd.events import events
-from gadgetd.export import QUIET_S, Export
+from gadgetd.export.drive import QUIET_S, Export
+from gadgetd.show.events import events
 from gadgetd.status import Life, Phase, Problem, Status
 from tests.contract.faulty import FaultyKernel
 from tests.fake_configfs import ROOT

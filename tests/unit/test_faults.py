@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from gadgetd import client, udc
-from gadgetd.activity import Activity
 from gadgetd.cli import FAILED, main
-from gadgetd.commands import Commands
+from gadgetd.control import client
+from gadgetd.control.commands import Commands
 from gadgetd.daemon import REFUSED_S, RETRY_S, TICK_S, Daemon
+from gadgetd.disks.hold import Hold
 from gadgetd.errors import ControlError
-from gadgetd.export import QUIET_S, Export, Waits
-from gadgetd.hold import Hold
+from gadgetd.export.drive import QUIET_S, Export, Waits
 from gadgetd.status import Life, Phase, to_json
+from gadgetd.usb import controllers
+from gadgetd.usb.activity import Activity
 from tests.unit.fakes import CONTROLLER, MIB, Bench, lives
 
 WORDS = "nvme0n1 does not have all that the host had written"
@@ -302,7 +303,7 @@ class TestNothingIsCalledSafeThatIsNot:
         bench.unplug()
         bench.loop.settle()
         with monkeypatch.context() as patch:
-            patch.setattr("gadgetd.export.Flush", _no_process)
+            patch.setattr("gadgetd.export.drive.Flush", _no_process)
             bench.flushes[-1].finish(0)
             bench.loop.settle()
             bench.plug()
@@ -615,9 +616,9 @@ def test_a_disk_that_has_grown_is_exported_with_its_new_size(bench: Bench) -> No
 def test_a_controller_that_left_and_came_back_between_two_looks_is_followed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = udc.read_state
+    real = controllers.read_state
     monkeypatch.setattr(
-        udc, "read_state", lambda fd: "" if "(deleted)" in _link_of(fd) else real(fd)
+        controllers, "read_state", lambda fd: "" if "(deleted)" in _link_of(fd) else real(fd)
     )
     daemon = boot(bench, "nvme0n1")
     gadget = bench.kernel.udcs[CONTROLLER].gadget

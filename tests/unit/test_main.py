@@ -16,24 +16,28 @@ COMMON = """
     from functools import partial
     from pathlib import Path
     import pytest
-    from gadgetd import commands, control, exporter, kmsg, login, main, panel
-    from gadgetd.flush import Flush
-    from gadgetd import export
+    from gadgetd import console, main
+    from gadgetd.control import commands, server
+    from gadgetd.disks import kernel_log
+    from gadgetd.export import exporter
+    from gadgetd.usb import serial_login
+    from gadgetd.disks.flush import Flush
+    from gadgetd.export import drive
     from tests.unit.fakes import Bench
 
     path = Path(sys.argv[1])
     patch = pytest.MonkeyPatch()
     bench = Bench(path / "board", patch)
-    patch.setattr(export, "Flush", Flush)
+    patch.setattr(drive, "Flush", Flush)
     socket = path / "run" / "control"
-    ask = partial(control.ask, path=socket)
+    ask = partial(server.ask, path=socket)
     patch.setattr(main, "BlockScan", lambda: bench.scan)
     patch.setattr(main, "LOCK", path / "run" / "lock")
     patch.setattr(exporter, "Exporter", lambda *_: bench.exporter())
-    patch.setattr(control, "Server", partial(control.Server, path=socket))
-    patch.setattr(kmsg, "KernelLog", lambda: bench.log)
-    patch.setattr(login, "Login", partial(login.Login, command=("/nonexistent",)))
-    patch.setattr(panel, "Panel", partial(panel.Panel, sys=bench.sys, dev=bench.dev))
+    patch.setattr(server, "Server", partial(server.Server, path=socket))
+    patch.setattr(kernel_log, "KernelLog", lambda: bench.log)
+    patch.setattr(serial_login, "Login", partial(serial_login.Login, command=("/nonexistent",)))
+    patch.setattr(console, "Panel", partial(console.Panel, sys=bench.sys, dev=bench.dev))
     Daemon = __import__("gadgetd.daemon").daemon.Daemon
     patch.setattr("gadgetd.daemon.Daemon", partial(Daemon, proc=bench.proc))
     told = []
@@ -174,7 +178,7 @@ def test_without_a_socket_the_disks_are_exported_all_the_same(tmp_path: Path) ->
             bench.add("mmcblk0")
             def full(*_):
                 raise OSError(28, "No space left on device")
-            patch.setattr(control, "Server", full)
+            patch.setattr(server, "Server", full)
             socket.parent.mkdir()
             socket.touch()
             def scenario():

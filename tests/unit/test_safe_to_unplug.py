@@ -11,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from gadgetd.errors import GadgetError
-from gadgetd.export import Export
+from gadgetd.export.drive import Export
 from gadgetd.status import Life, Phase
 from tests.unit.fakes import MIB, Bench, FakeFlush
 

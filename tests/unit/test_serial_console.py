@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gadgetd.client import from_json
-from gadgetd.events import events
-from gadgetd.login import Login
-from gadgetd.render import render
+from gadgetd.control.client import from_json
+from gadgetd.show.events import events
+from gadgetd.show.layout import render
 from gadgetd.status import to_json
+from gadgetd.usb.serial_login import Login
 from tests.unit.fakes import FakeLoop
 from tests.unit.statuses import nvme, status
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gadgetd import text
-from gadgetd.disk import Kind
-from gadgetd.events import Event, events
-from gadgetd.render import to_text
+from gadgetd.disks.disk import Kind
+from gadgetd.show import wording
+from gadgetd.show.events import Event, events
+from gadgetd.show.layout import to_text
 from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Problem, Status, to_json
 from tests.unit.statuses import CM4, HOSTILE, PATIENT, STATUSES, UDC, left_out, nvme, status
 
@@ -39,22 +39,22 @@ from tests.unit.statuses import CM4, HOSTILE, PATIENT, STATUSES, UDC, left_out, 
     ],
 )
 def test_sizes_are_written_as_disk_makers_write_them(size_bytes: int, words: str) -> None:
-    assert text.size(size_bytes) == words
+    assert wording.size(size_bytes) == words
 
 
 @given(st.integers(0, 10**17))
 def test_a_size_is_short_enough_for_its_column(size_bytes: int) -> None:
-    assert len(text.size(size_bytes)) <= 7
+    assert len(wording.size(size_bytes)) <= 7
 
 
 @given(HOSTILE)
 def test_plain_text_is_one_printable_line(raw: str) -> None:
-    assert all(" " <= character <= "~" for character in text.plain(raw))
+    assert all(" " <= character <= "~" for character in wording.plain(raw))
 
 
 @given(st.text(" ab-", max_size=80), st.integers(1, 30), st.sampled_from(["", "  ", " " * 9]))
 def test_wrapping_keeps_every_word_and_the_width(words: str, width: int, indent: str) -> None:
-    lines = text.wrap(words, width, indent)
+    lines = wording.wrap(words, width, indent)
     assert all(len(line) <= width for line in lines)
     assert "".join("".join(lines).split()) == "".join(words.split())
 
@@ -70,7 +70,7 @@ def test_wrapping_keeps_every_word_and_the_width(words: str, width: int, indent:
 def test_the_small_json_encoder_agrees_with_the_big_one(
     fields: dict[str, str | int | bool | None],
 ) -> None:
-    line = text.json_line(fields)
+    line = wording.json_line(fields)
     assert all(" " <= character <= "~" for character in line)
     assert json.loads(line) == json.loads(json.dumps(fields))
 
@@ -119,7 +119,7 @@ def test_any_change_is_lines_that_programs_can_parse(old: Status | None, new: St
     for event in events(old, new):
         assert event.text
         assert all(" " <= character <= "~" for character in event.text)
-        line = text.json_line(event.fields)
+        line = wording.json_line(event.fields)
         assert "\n" not in line
         assert json.loads(line)["event"] == event.fields["event"]
 
@@ -313,8 +313,8 @@ def test_an_advice_that_becomes_the_problem_is_not_called_over() -> None:
 
 def test_reading_is_not_said_to_stand_still() -> None:
     row = nvme(0, life=Life.READING)._replace(read_bytes=16384)
-    assert text.life(row) == "reading, 16.4 kB"
-    assert text.life(row._replace(rate_bytes_s=8192)) == "reading 8.19 kB/s, 16.4 kB"
+    assert wording.life(row) == "reading, 16.4 kB"
+    assert wording.life(row._replace(rate_bytes_s=8192)) == "reading 8.19 kB/s, 16.4 kB"
 
 
 def test_a_disk_without_a_lun_has_no_life() -> None:
@@ -372,7 +372,7 @@ def test_the_documented_jig_works_on_what_the_uart_says() -> None:
     ]
     heard = [event for old, new in pairwise(shown) if new for event in events(old, new)]
     output = "".join(
-        f"gadgetd: {event.text}\r\n@gadgetd {text.json_line({**event.fields, 'seq': seq})}\r\n"
+        f"gadgetd: {event.text}\r\n@gadgetd {wording.json_line({**event.fields, 'seq': seq})}\r\n"
         for seq, event in enumerate(heard, 1)
     )
     lines = ["U-Boot\r\n", "@gadgetd {torn\r\n", *output.splitlines(keepends=True)]

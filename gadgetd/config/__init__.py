@@ -1,0 +1,1 @@
+"""What the user wants: YAML to one frozen value, each error with its place."""

@@ -1,0 +1,187 @@
+"""/etc/gadgetd.yaml as one frozen value, or an error that says where and what was expected.
+
+The classes hold the defaults; options.py holds everything else about a key. Without a file
+neither options.py nor PyYAML is imported: the usual boot does not pay for them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from gadgetd.disks.disk import Disk, Kind
+from gadgetd.errors import ConfigError
+
+CONFIG = Path("/etc/gadgetd.yaml")
+
+SIZE_LIMIT = 64 << 10
+"""Bytes of a configuration file that are read at most."""
+
+AUTO = "auto"
+NONE = "none"
+
+
+class OnEjected(StrEnum):
+    """What happens once the host has ejected a disk and it is flushed."""
+
+    STAY = "stay"
+    REINSERT = "reinsert"
+    POWEROFF = "poweroff"
+    REBOOT = "reboot"
+
+
+class DiskMatch(NamedTuple):
+    """What a disk must be like. A field that is None or empty asks nothing."""
+
+    name: str | None = None
+    """Globs, as in `fnmatch`, of the kernel name, the model and the serial number."""
+    kinds: tuple[Kind, ...] = ()
+    model: str | None = None
+    serial: str | None = None
+    min_size_bytes: int | None = None
+    max_size_bytes: int | None = None
+    line: int = 0
+    """Where it stands in the file, from 1; 0 for a default."""
+
+    def matches(self, disk: Disk) -> bool:
+        """True if the disk is all that this asks for."""
+        return (
+            (self.name is None or fnmatchcase(disk.name, self.name))
+            and (not self.kinds or disk.kind in self.kinds)
+            and (self.model is None or fnmatchcase(disk.model, self.model))
+            and (self.serial is None or fnmatchcase(disk.serial, self.serial))
+            and (self.min_size_bytes is None or disk.size_bytes >= self.min_size_bytes)
+            and (self.max_size_bytes is None or disk.size_bytes <= self.max_size_bytes)
+        )
+
+
+class DiskRule(NamedTuple):
+    """Disks to export, and how."""
+
+    match: DiskMatch
+    read_only: bool = False
+    label: str = ""
+    on_ejected: OnEjected | None = None
+    """STAY or REINSERT; None does what `Config.on_ejected` says."""
+
+    @property
+    def line(self) -> int:
+        """Where it stands in the file, from 1; 0 for a default."""
+        return self.match.line
+
+
+class Usb(NamedTuple):
+    """How the gadget presents itself. The defaults are those of Raspberry Pi's gadget."""
+
+    udc: str = AUTO
+    vendor_id: int = 0x0A5C
+    product_id: int = 0x0104
+    device_version: int = 0x0100
+    """Binary-coded decimal: 0x0100 is 1.00."""
+    manufacturer: str = "Raspberry Pi"
+    product: str = "Raspberry Pi multi-function USB device"
+    serial: str = AUTO
+    max_power_ma: int = 250
+    acm: bool = False
+
+
+class Consoles(NamedTuple):
+    """Where the status is shown: `auto`, `none` or a device node."""
+
+    hdmi: str = AUTO
+    uart: str = AUTO
+
+
+class Wait(NamedTuple):
+    """Upper limits in seconds, not delays; 0 does not wait."""
+
+    disks_s: float = 10
+    mmc_s: float = 2
+    udc_s: float = 10
+
+
+class Writeback(NamedTuple):
+    """Bounds on unwritten data, as in vm.dirty_bytes and vm.dirty_background_bytes."""
+
+    dirty_bytes: int = 8 << 20
+    dirty_background_bytes: int = 4 << 20
+
+
+class Config(NamedTuple):
+    """The whole configuration. Without arguments: the defaults."""
+
+    source: Path | None = None
+    """The file it came from; None for the defaults."""
+    disks: tuple[DiskRule, ...] = (DiskRule(DiskMatch(kinds=(Kind.EMMC, Kind.SD, Kind.NVME))),)
+    """The first rule that matches decides; a disk that none matches is not exported."""
+    exclude: tuple[DiskMatch, ...] = ()
+    """A disk that one of these matches is never exported."""
+    usb: Usb = Usb()
+    slots: int = 0
+    on_ejected: OnEjected = OnEjected.STAY
+    reinsert_after_s: float = 5
+    led: str = AUTO
+    consoles: Consoles = Consoles()
+    wait: Wait = Wait()
+    writeback: Writeback = Writeback()
+
+    def on_ejected_of(self, disk: Disk) -> OnEjected:
+        """What happens once the host has ejected this disk: its rule's word, else the general."""
+        rule = next((rule for rule in self.disks if rule.match.matches(disk)), None)
+        return (rule.on_ejected if rule else None) or self.on_ejected
+
+    def where(self, rule: DiskRule | DiskMatch) -> str:
+        """Where a rule of this configuration stands, `/etc/gadgetd.yaml:12`, or `the default`."""
+        return f"{self.source}:{rule.line}" if self.source and rule.line else "the default"
+
+
+def load(path: Path) -> Config:
+    """The configuration in the file; the defaults if there is no file.
+
+    Raises ConfigError, and nothing else. A symbolic link that leads nowhere is an error: whoever
+    made it wanted something other than the defaults.
+    """
+    try:
+        # O_NONBLOCK, or a named pipe would hold the boot until someone writes to it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        if os.path.islink(path):  # noqa: PTH114 - unlike Path.is_symlink, it raises nothing
+            raise ConfigError("a symbolic link that leads nowhere", file=path) from error
+        return Config()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            problem = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise ConfigError(problem, file=path, expected="a YAML file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(SIZE_LIMIT + 1)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
+        os.close(descriptor)
+    return parse(data, path)
+
+
+def parse(data: bytes | str, file: Path) -> Config:
+    """The configuration in a YAML text; `file` is what errors and rules name as its source.
+
+    Raises ConfigError, and nothing else.
+    """
+    if len(data) > SIZE_LIMIT:
+        raise ConfigError("the file is too large", file=file, expected="at most 64 KiB")
+    # Here, not above: see the top of this file.
+    from gadgetd.config.options import read
+    from gadgetd.config.yaml_tree import compose, decode
+
+    return read(compose(decode(data, file), file), file)
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> ConfigError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return ConfigError(f"cannot be read: {reason}", file=path, hint=f"see ls -l {path}")

@@ -1,0 +1,1 @@
+"""Commands from the shell: the socket, its server and its client."""

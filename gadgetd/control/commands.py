@@ -1,0 +1,107 @@
+"""What the daemon answers to the commands that come over its socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gadgetd.console import Panel
+from gadgetd.control.server import Reply
+from gadgetd.daemon import Daemon
+from gadgetd.errors import ControlError
+from gadgetd.export.drive import Export
+from gadgetd.status import Life, Phase, to_json
+
+Request = dict[str, Any]
+
+
+class Commands:
+    """Handles requests of the shape that control.py describes. Raises ControlError to refuse."""
+
+    def __init__(self, daemon: Daemon, panel: Panel) -> None:
+        self._daemon = daemon
+        self._panel = panel
+        self._table: dict[str, Callable[[Request, Reply], None]] = {
+            "status": self._status,
+            "log": self._log,
+            "eject": self._eject,
+            "insert": self._insert,
+            "hash": self._hash,
+            "stop": self._stop,
+            "start": self._start,
+            "reload": self._reload,
+        }
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        """Carry out one request; the reply is called now or once it is done."""
+        command = self._table.get(str(request.get("command")))
+        if command is None:
+            known = ", ".join(sorted(self._table))
+            raise ControlError("unknown command", hint=f"the daemon knows {known}")
+        command(request, reply)
+
+    def _status(self, _request: Request, reply: Reply) -> None:
+        reply({"ok": True, "status": to_json(self._daemon.status)})
+
+    def _log(self, _request: Request, reply: Reply) -> None:
+        reply({"ok": True, "lines": list(self._panel.log)})
+
+    def _eject(self, request: Request, reply: Reply) -> None:
+        export = self._find(request)
+        if not export.inserted:
+            raise ControlError(f"{export.name} is not in its LUN: {export.life}")
+        self._daemon.eject(export, force=bool(request.get("force")))
+        reply({"ok": True})
+
+    def _insert(self, request: Request, reply: Reply) -> None:
+        export = self._find(request)
+        if self._daemon.stopping:
+            raise ControlError("it is stopping", hint="wait a moment, then: gadgetd start")
+        if not export.ejected:
+            raise ControlError(f"{export.name} cannot be inserted: it was not ejected")
+        if export.life is Life.EJECTING:
+            hint = "wait for the flush"
+            raise ControlError(f"{export.name} cannot be inserted: it is {export.life}", hint=hint)
+        self._daemon.insert(export)
+        reply({"ok": True})
+
+    def _hash(self, request: Request, reply: Reply) -> None:
+        """Note that the client will read the disk; it does the hashing."""
+        try:
+            self._daemon.board_reads.begin(self._find(request), int(request["pid"]))
+        except (OSError, KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ControlError("there is no such process") from error
+        reply({"ok": True})
+
+    def _stop(self, _request: Request, reply: Reply) -> None:
+        if self._daemon.status.phase is Phase.STOPPED and not self._daemon.stopping:
+            raise ControlError("nothing is exported: it is stopped already")
+        self._daemon.stop(lambda: reply({"ok": True, "safe": self._daemon.status.safe_to_unplug}))
+
+    def _start(self, request: Request, reply: Reply) -> None:
+        if self._daemon.status.phase is Phase.CONFIG_ERROR:
+            self._reload(request, reply)  # Somebody has corrected the file, and wants to go on.
+            return
+        if self._daemon.status.phase is not Phase.STOPPED:
+            raise ControlError("it is not stopped", hint="to read the file again: gadgetd reload")
+        if self._daemon.stopping:
+            raise ControlError(
+                "it is still stopping", hint="disks are being flushed; wait a moment"
+            )
+        self._daemon.resume()
+        reply({"ok": True, "status": to_json(self._daemon.status)})
+
+    def _reload(self, _request: Request, reply: Reply) -> None:
+        self._daemon.reload(lambda: reply({"ok": True, "status": to_json(self._daemon.status)}))
+
+    def _find(self, request: Request) -> Export:
+        wanted = str(request.get("disk", "")).removeprefix("/dev/")
+        exports = self._daemon.exports
+        # A name means the disk that is there, not one that left and was called the same.
+        for export in sorted(exports, key=lambda export: export.hold is None):
+            if wanted in (str(export.number), export.name):
+                return export
+        if self._daemon.status.phase is Phase.STOPPED:
+            raise ControlError(self._daemon.status.message)
+        there = ", ".join(f"{e.number} ({e.name})" for e in exports) or "none"
+        raise ControlError(f"no LUN or disk is called {wanted!r}", hint=f"exported: {there}")

@@ -1,0 +1,1 @@
+"""Which disks there are, and what becomes of their data."""

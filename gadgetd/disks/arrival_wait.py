@@ -1,0 +1,28 @@
+"""How long a disk that is on its way is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gadgetd.blockscan import Pending
+from gadgetd.config.settings import Wait
+
+
+class Awaiting:
+    """Remembers since when each disk has been on its way. Times are seconds of one clock."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def still(
+        self, pending: Sequence[Pending], limits: Wait, now: float
+    ) -> tuple[tuple[Pending, ...], float]:
+        """Give those of `pending` whose time is not over, and in how long the first one's is."""
+        self._since = {each.key: self._since.get(each.key, now) for each in pending}
+        left_s = {
+            each.key: (limits.disks_s if each.certain else limits.mmc_s)
+            - (now - self._since[each.key])
+            for each in pending
+        }
+        awaited = tuple(each for each in pending if left_s[each.key] > 0)
+        return awaited, min((left_s[each.key] for each in awaited), default=0.0)

@@ -1,0 +1,1 @@
+"""A disk given to a host: chosen, held, followed, flushed."""

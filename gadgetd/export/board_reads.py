@@ -1,0 +1,46 @@
+"""Programs of the board that read an exported disk: what they read is not the host's doing.
+
+The kernel counts a disk's bytes and not who read them, so a program has to say that it will.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+from gadgetd.eventloop import Loop
+from gadgetd.export.drive import Export
+from gadgetd.export.exporter import Exporter
+
+
+class BoardReads:
+    """Leaves a disk's reads uncounted as long as such a program runs, however that ends.
+
+    `counted` is called after each look at a disk's counters, which may tell of a host's writes.
+    """
+
+    def __init__(self, loop: Loop, exporter: Exporter, counted: Callable[[], None]) -> None:
+        self._loop = loop
+        self._exporter = exporter
+        self._counted = counted
+
+    def begin(self, export: Export, pid: int) -> None:
+        """Count no reads of this disk until the process has ended; what was read so far counts.
+
+        Raises OSError if there is no such process (any more).
+        """
+        fd = os.pidfd_open(pid)
+        self._count(export)
+        export.board_readers += 1
+        self._loop.watch(fd, partial(self._on_end, export, fd))
+
+    def _on_end(self, export: Export, fd: int) -> None:
+        self._loop.unwatch(fd)
+        os.close(fd)
+        self._count(export)
+        export.board_readers -= 1
+
+    def _count(self, export: Export) -> None:
+        self._exporter.count(export)
+        self._counted()

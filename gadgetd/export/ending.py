@@ -1,0 +1,112 @@
+"""The end of an export: what `on_ejected` asks for, and the end of all exporting."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from functools import partial
+
+from gadgetd.config.settings import Config, OnEjected
+from gadgetd.errors import GadgetdError
+from gadgetd.eventloop import Alarms
+from gadgetd.export.drive import Export
+from gadgetd.export.exporter import Exporter
+from gadgetd.status import Life, Problem, problem_of
+
+_POWER = {OnEjected.POWEROFF: signal.SIGUSR2, OnEjected.REBOOT: signal.SIGTERM}
+"""What tells init to do it. Source: BusyBox, init/init.c."""
+
+
+class Afterwards:
+    """Inserts a disk again, or ends the board's run.
+
+    `stop` takes all disks from the host and then calls what it is given; `power` sends a signal
+    to init.
+    """
+
+    def __init__(
+        self,
+        alarms: Alarms,
+        insert: Callable[[Export], None],
+        stop: Callable[[Callable[[], None]], None],
+        power: Callable[[signal.Signals], None],
+    ) -> None:
+        self._alarms = alarms
+        self._insert = insert
+        self._stop = stop
+        self._power = power
+
+    def flushed(self, export: Export, config: Config, *, all_ejected: bool) -> None:
+        """Do what is asked for. What a person has ejected on the board stays out."""
+        if not export.ejected_by_host:
+            return
+        if config.on_ejected_of(export.verdict.disk) is OnEjected.REINSERT:
+            again = partial(self._reinsert, export)
+            self._alarms.set(f"reinsert {export.number}", config.reinsert_after_s, again)
+        elif config.on_ejected in _POWER and all_ejected:
+            self._stop(partial(self._power, _POWER[config.on_ejected]))
+
+    def _reinsert(self, export: Export) -> None:
+        # It may have been inserted meanwhile, and ejected by somebody else.
+        if export.life is Life.EJECTED and export.ejected_by_host:
+            self._insert(export)
+
+
+class Stopping:
+    """Disconnects the host at once, and takes the gadget down once the disks are flushed.
+
+    Flushing is the caller's. Nothing is raised: what the kernel refuses is in `problem`.
+    """
+
+    def __init__(self, exporter: Exporter) -> None:
+        self._exporter = exporter
+        self._then: list[Callable[[], None]] = []
+        self._disconnected = True
+        self.begun = False
+        """Nothing is to be exported, until `end`."""
+        self.safely: bool | None = None
+        """All that the host wrote is on the disks; None until the gadget is down."""
+        self.problem: Problem | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """Disks are still being flushed."""
+        return bool(self._then)
+
+    def begin(self, then: Callable[[], None]) -> bool:
+        """Disconnect the host, and have `then` called in the end.
+
+        Returns False if there is no more to do for it: it joins a stop that is under way, or all
+        is stopped already. Then nothing new is said either, least of all of a safe board.
+        """
+        if self.begun and not self.under_way and self.problem is None:
+            then()
+            return False
+        self._then.append(then)
+        if len(self._then) > 1:
+            return False
+        self.begun, self._disconnected, self.problem = True, True, None
+        try:
+            self._exporter.gadget.disconnect()
+        except GadgetdError as error:
+            # The host can go on writing, so whatever is flushed now proves nothing.
+            self._disconnected = False
+            self.problem = problem_of(error)
+        return True
+
+    def finish(self) -> list[Callable[[], None]]:
+        """Take the gadget down if no disk is being flushed; returns what is to be called then."""
+        if not self._then or any(each.flush for each in self._exporter.exports.values()):
+            return []
+        if self.safely is None:  # Else this is a second stop, of nothing.
+            self.safely = self._disconnected and self._exporter.written
+        try:
+            self._exporter.close()
+        except GadgetdError as error:
+            self.problem = problem_of(error)
+        callbacks, self._then = self._then, []
+        return callbacks
+
+    def end(self) -> None:
+        """Let disks be exported again; the word of this stop does not hold any more."""
+        self.begun, self.safely, self.problem = False, None, None

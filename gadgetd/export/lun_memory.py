@@ -1,0 +1,167 @@
+"""What outlives an export, and a daemon that is killed: each disk's LUN, and what is in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from gadgetd.export.drive import Export, Signal
+from gadgetd.status import Life
+
+FILE = Path("/run/gadgetd/luns")
+LIMIT = 128
+"""No controller has endpoints for so many LUNs; a larger number is none of ours."""
+
+_STATES = ("shown", "failed", "unproved", "withdrawn", "safe")
+_RESERVED = "reserved"
+
+
+class Numbers(NamedTuple):
+    """The LUN number of each disk, by its identity (see plan.py), and sets of LUN numbers.
+
+    `shown` are the LUNs that have been given their disk. If one of them is empty, the host has
+    ejected it; an empty LUN that is not among them was being changed, or never filled.
+    """
+
+    luns: Mapping[str, int] = MappingProxyType({})
+    shown: frozenset[int] = frozenset()
+    failed: frozenset[int] = frozenset()
+    """Their disk refused data, or left with some: a later fsync would prove nothing."""
+    unproved: frozenset[int] = frozenset()
+    """An earlier run had them, and nobody has flushed them since."""
+    withdrawn: frozenset[int] = frozenset()
+    """They were emptied on the board and not by the host."""
+    safe: frozenset[int] = frozenset()
+    """They were emptied, and flushed after that."""
+
+    @property
+    def in_doubt(self) -> frozenset[int]:
+        """The LUNs of which a daemon that starts does not know whether all is on the disk."""
+        return (self.shown | self.failed | self.unproved) - self.safe
+
+
+def record(
+    luns: Mapping[str, int], exports: Iterable[Export], unproved: Set[int], failed: Set[int]
+) -> Numbers:
+    """Put together what is to be remembered; `failed` are more than those among the exports."""
+    exports = tuple(exports)
+    lost = {export.number for export in exports if export.life is Life.FAILED or export.lost}
+    return Numbers(
+        luns,
+        shown=frozenset(e.number for e in exports if e.inserted or e.ejected),
+        failed=frozenset(lost | failed),
+        unproved=frozenset(unproved),
+        withdrawn=frozenset(e.number for e in exports if e.ejected and not e.ejected_by_host),
+        safe=frozenset(e.number for e in exports if e.life is Life.EJECTED),
+    )
+
+
+def load(path: Path) -> Numbers:
+    """Read what `save` wrote; nothing where there is no such file, or a line makes no sense."""
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError:
+        return Numbers()
+    luns: dict[str, int] = {}
+    states: dict[str, set[int]] = {name: set() for name in _STATES}
+    for line in text.split("\n"):
+        digits, _, rest = line.partition("\t")
+        state, _, key = rest.partition("\t")
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 4):
+            continue
+        number = int(digits)
+        if number < LIMIT and number not in luns.values() and key not in luns:
+            luns[key] = number
+            for each in states.keys() & state.split(","):
+                states[each].add(number)
+    return Numbers(luns, **{name: frozenset(numbers) for name, numbers in states.items()})
+
+
+def save(path: Path, numbers: Numbers) -> bool:
+    """Replace the file as a whole: a daemon killed here leaves the old one or the new one.
+
+    Returns whether there was a place for it. Nothing is said if not: a daemon that is killed then
+    numbers anew.
+    """
+    lines = "".join(
+        f"{number}\t{_states(numbers, number)}\t{key}\n"
+        for key, number in numbers.luns.items()
+        if "\n" not in key
+    )
+    new = path.with_suffix(".new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new.write_bytes(lines.encode("utf-8", "surrogateescape"))
+        new.replace(path)
+    except OSError:
+        return False
+    return True
+
+
+def _states(numbers: Numbers, number: int) -> str:
+    return ",".join(name for name in _STATES if number in getattr(numbers, name)) or _RESERVED
+
+
+class Doubts:
+    """Kept by LUN number; of a disk whose number another has taken, by its name in `plan.assign`.
+
+    The file is what the next daemon reads if this one is killed.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._remembered = load(file)
+        self._ejected: set[int] = set()
+        self._displaced: set[str] = set()
+        self.numbers = self._remembered.luns
+        """The LUN numbers that an earlier run had given."""
+        self.unproved = set(self._remembered.in_doubt)
+        """LUNs of an earlier run that we have not had: what the host wrote there may be lost."""
+        self.adopting = False
+        """The gadget that stands is an earlier run's, with a host on it."""
+
+    def adopt(self, empty: Iterable[int]) -> None:
+        """Go on where an earlier run was; `empty` are the LUNs that have no medium now."""
+        self.adopting = True
+        self._ejected = set(empty) & self._remembered.shown
+
+    def displace(
+        self, known: Mapping[str, int], new: Mapping[str, int], exports: Mapping[int, Export]
+    ) -> None:
+        """Note the disks whose number another disk in their place has taken."""
+        for name in known.keys() - new.keys():
+            export = exports.get(known[name])
+            if known[name] in self.unproved or (export is not None and export.lost):
+                self._displaced.add(name)
+            self.unproved.discard(known[name])
+
+    def settle(self, export: Export, name: str, *, was_known: bool) -> None:
+        """Have a disk begin where it was, if we or an earlier run exported it before."""
+        number = export.number
+        if was_known and number in self._ejected:
+            export.ejected_by_host = number not in self._remembered.withdrawn
+            export.signal(Signal.EJECT)
+        elif was_known and number in self.unproved:
+            # An earlier daemon may have died before it flushed what the host wrote.
+            export.adopted = self.adopting
+            export.signal(Signal.WRITE)
+        if (was_known and number in self._remembered.failed) or name in self._displaced:
+            export.life, export.lost = Life.FAILED, True
+        self._displaced.discard(name)
+        self._ejected.discard(number)
+        if was_known:
+            self.unproved.discard(number)
+
+    def remember(self, luns: Mapping[str, int], exports: Iterable[Export]) -> None:
+        """Write down what a daemon needs that comes after us, if it has changed."""
+        numbers = record(luns, exports, self.unproved, self._remembered.failed & self.unproved)
+        if numbers != self._remembered and save(self._file, numbers):
+            self._remembered = numbers
+
+    def clear(self) -> None:
+        """Begin anew: a person has been told."""
+        self.unproved.clear()
+        self._ejected.clear()
+        self._displaced.clear()

@@ -1,0 +1,1 @@
+"""The status as a person or a program sees it. Decides nothing."""

@@ -1,0 +1,161 @@
+"""A Linux console that shows a status: HDMI."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from gadgetd.show.layout import PLAIN, Line, layout
+from gadgetd.show.tty import open_terminal
+from gadgetd.status import Status
+
+_INIT = b"\x1b[0m\x1b[?25l\x1b[?7l\x1b[9;0]\x1b[14;0]\x1b[13]"
+"""No attributes, no cursor, no wrapping; no blanking, no power-down; unblank now.
+
+Source: console_codes(4).
+"""
+_LEAVE = b"\x1b[0m\x1b[?7h\x1b[?25h"
+
+
+class Screen:
+    """Shows a status on a Linux console, and redraws what changed.
+
+    It never waits and never raises for the terminal's sake: a screen that is missing, hung up or
+    stopped is tried again at the next change. All times are seconds of a monotonic clock.
+    """
+
+    INTERVAL_S = 0.5
+    """Shortest time between two drawings."""
+    STOPPED_RETRY_S = 5.0
+    """A terminal stopped with Scroll Lock shows an old word; so look when it runs again."""
+
+    def __init__(
+        self,
+        path: str = "/dev/tty1",
+        *,
+        open_fd: Callable[[str], int] = open_terminal,
+        write: Callable[[int, bytes], int] = os.write,
+    ) -> None:
+        self._path = path
+        self._open_fd = open_fd
+        self._write = write
+        self._fd = -1
+        self._status: Status | None = None
+        self._shown: Status | None = None
+        self._lines: list[Line] | None = None
+        """What the terminal shows; None if that is not known."""
+        self._geometry = (0, 0)
+        self._due: float | None = None
+        self._drawn_at = float("-inf")
+
+    def show(self, status: Status, now: float) -> None:
+        """Show a status: at once, or a moment later if the last drawing was just now."""
+        if status == self._status:
+            return
+        self._status = status
+        due = self._drawn_at + self.INTERVAL_S
+        # Nobody may pull the cable on a word that is no longer true.
+        if self._shown and self._shown.safe_to_unplug and not status.safe_to_unplug:
+            due = now
+        self._due = due
+        self.tick(now)
+
+    def next_draw(self, now: float) -> float | None:
+        """Give the time at which `tick` has something to draw; None if there is nothing."""
+        return None if self._due is None else max(self._due, now)
+
+    def tick(self, now: float) -> None:
+        """Draw if a drawing is due."""
+        if self._due is None or now < self._due or self._status is None:
+            return
+        self._due = None
+        self._drawn_at = now
+        try:
+            self._draw(self._status)
+        except BlockingIOError:
+            self._lines = None
+            self._due = now + self.STOPPED_RETRY_S
+        except OSError:
+            self._drop()
+
+    def close(self) -> None:
+        """Give the terminal back; the last status stays on it."""
+        if self._fd >= 0:
+            row = min(len(self._lines or ()) + 1, self._geometry[1])
+            with contextlib.suppress(OSError):
+                self._write(self._fd, _LEAVE + f"\x1b[{row}H".encode())
+        self._drop()
+
+    def _draw(self, status: Status) -> None:
+        try:
+            self._draw_once(status)
+        except BlockingIOError:
+            raise
+        except OSError:
+            # A hung-up terminal (a session on it ended) is as good as new once opened again.
+            self._drop()
+            self._draw_once(status)
+
+    def _draw_once(self, status: Status) -> None:
+        if self._fd < 0:
+            self._fd = self._open_fd(self._path)
+            self._lines = None
+        geometry = _geometry(self._fd)
+        if geometry != self._geometry or _scene(status) != _scene(self._shown):
+            # Kernel messages land on this terminal too: draw over them now and then.
+            self._lines = None
+        lines = layout(status, *geometry)
+        self._write_all(_changes(self._lines, lines, geometry))
+        self._lines, self._geometry, self._shown = lines, geometry, status
+
+    def _write_all(self, data: bytes) -> None:
+        while data:
+            count = self._write(self._fd, data)
+            if count <= 0:
+                raise BlockingIOError
+            data = data[count:]
+
+    def _drop(self) -> None:
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+        self._fd = -1
+        self._lines = None
+
+
+def _scene(status: Status | None) -> object:
+    """What stays the same while only numbers move."""
+    if status is None:
+        return None
+    headline = (status.phase, status.message, status.problem, status.advice)
+    return (*headline, status.controller, status.safe_to_unplug, len(status.disks))
+
+
+def _geometry(fd: int) -> tuple[int, int]:
+    """Give the terminal's columns and rows; 80 by 25 where it does not know (TIOCGWINSZ)."""
+    try:
+        columns, rows = os.get_terminal_size(fd)
+    except OSError:
+        columns, rows = 0, 0
+    return columns or 80, rows or 25
+
+
+def _changes(old: list[Line] | None, new: list[Line], geometry: tuple[int, int]) -> bytes:
+    """Give what turns the shown lines into the new ones; all of it if the shown are unknown."""
+    columns, rows = geometry
+    output = _INIT + b"\x1b[H" if old is None else b""
+    before = old or []
+    for row in range(max(len(new), len(before))):
+        line, style = new[row] if row < len(new) else ("", PLAIN)
+        if old is not None and row < len(before) and before[row] == (line, style):
+            continue
+        # Erasing at the last column would take the last character with it.
+        erase = "\x1b[K" if len(line) < columns else ""
+        marked = f"\x1b[{style}m{line}\x1b[0m" if style else line
+        output += f"\x1b[{row + 1}H{marked}{erase}".encode()
+    # The cursor rests below the text: a kernel message then leaves the status in its place.
+    rest = f"\x1b[{min(len(new) + 1, rows)}H"
+    if old is None and len(new) < rows:
+        rest += "\x1b[J"
+    return output + rest.encode() if output else b""

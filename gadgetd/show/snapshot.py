@@ -1,0 +1,210 @@
+"""Puts the one status value together from what the daemon knows, all in words. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from gadgetd.blockscan import Pending
+from gadgetd.config.settings import AUTO, Config
+from gadgetd.disks.disk import Verdict
+from gadgetd.errors import GadgetdError
+from gadgetd.export.drive import Export, Waits
+from gadgetd.status import DiskStatus, Life, Phase, Problem
+from gadgetd.usb.link import Link
+
+_NO_CONTROLLER = "config.txt needs dtoverlay=dwc2,dr_mode=peripheral; see the kernel's log: dmesg"
+_TAKEN = "unbind the gadget that has it: see /sys/kernel/config/usb_gadget"
+_MISNAMED = "name another one in usb.udc of gadgetd.yaml, or auto; then: gadgetd reload"
+_NO_DISK = "no disk to export; waiting for one"
+_LATER = "waits until the host is idle: adding it disconnects all disks for a moment"
+
+
+class Facts(NamedTuple):
+    """What decides the phase. Times are in seconds."""
+
+    config: Config | None
+    config_problem: Problem | None = None
+    problem: Problem | None = None
+    """The kernel refused a step."""
+    awaited: Sequence[Pending] = ()
+    disks: int = 0
+    """That are there and exported or to be exported, those that were ejected included."""
+    ejected: int = 0
+    bound: bool = False
+    wants_gadget: bool = False
+    """There is something to export: a disk, an empty slot, a serial console."""
+    note: str = ""
+    """Why there is no controller."""
+    controllers: int = 0
+    """How many the board has, whoever uses them; asked only while the gadget is not bound."""
+    without_controller_s: float = 0.0
+    stopped: bool = False
+    stopping: bool = False
+    """Stopped, and disks are still being flushed."""
+    starting: bool = False
+    """The disks have not been looked at yet."""
+
+
+def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
+    """Give the phase, the headline and the problem that keeps the disks from the host."""
+    if facts.stopping:
+        return Phase.STOPPED, "stopping: flushing the disks, do not unplug", facts.problem
+    if facts.stopped:
+        return Phase.STOPPED, "stopped: nothing is exported; to go on: gadgetd start", facts.problem
+    if facts.config is None:
+        message = "the configuration is wrong: nothing is exported"
+        return Phase.CONFIG_ERROR, message, facts.config_problem
+    if facts.starting:
+        return Phase.STARTING, "starting", None
+    if facts.problem is not None:
+        return Phase.FAILED, "the disks cannot be exported; trying again", facts.problem
+    if facts.bound and facts.disks:
+        return Phase.EXPORTED, _exported(facts), None
+    if facts.awaited:
+        names = ", ".join(pending.text for pending in facts.awaited)
+        return Phase.WAITING_FOR_DISKS, f"waiting for {names}", None
+    if facts.bound or not facts.wants_gadget:
+        # Bound to show the host empty LUNs, slots among them, or a serial console.
+        return Phase.WAITING_FOR_DISKS, _NO_DISK, None
+    named = facts.config.usb.udc
+    which = "a USB device controller" if named == AUTO else f"USB device controller {named}"
+    message = f"{_count(facts.disks)} ready; waiting for {which}"
+    return Phase.WAITING_FOR_UDC, message, _no_controller(facts, facts.config)
+
+
+def _exported(facts: Facts) -> str:
+    with_host = facts.disks - facts.ejected
+    if not facts.ejected:
+        return f"{_count(with_host)} exported"
+    ejected = f"{_count(facts.ejected)} ejected"
+    return f"{_count(with_host)} exported, {ejected}" if with_host else ejected
+
+
+def _no_controller(facts: Facts, config: Config) -> Problem | None:
+    limit_s, hint = config.wait.udc_s, _TAKEN
+    if facts.without_controller_s < limit_s:
+        return None
+    if not facts.controllers:
+        hint = _NO_CONTROLLER
+    elif config.usb.udc != AUTO:
+        hint = _MISNAMED
+    waited = f" after {limit_s:g} s" if limit_s else ""
+    # What is missing, for how long, and only then what there is instead.
+    return Problem(re.sub("(?=[:;] |$)", waited, facts.note, count=1), hint)
+
+
+def to_go_on(config_problem: Problem) -> Problem:
+    """Add to what is wrong in a file how to have the corrected one used."""
+    hint = f"{config_problem.hint}; to use it: gadgetd reload".removeprefix("; ")
+    return config_problem._replace(hint=hint)
+
+
+def about_change(
+    waits: Waits, locked: Sequence[str], refusal: GadgetdError | None
+) -> Iterator[Problem]:
+    """Say what keeps the gadget from being changed; `locked` are the names of disks."""
+    if waits is Waits.IDLE:
+        yield Problem(
+            "a change waits until the host is idle: it disconnects all disks for a moment",
+            "it comes by itself; to have it now, eject the disks on the host",
+        )
+    elif waits is Waits.LOCK:
+        yield Problem(
+            f"a change of {', '.join(locked)} waits: the host has locked the medium",
+            "eject it on the host, or force it: gadgetd eject --force",
+        )
+    if refusal is not None:
+        hint = f"{refusal.hint}; to try again: gadgetd reload".lstrip("; ")
+        yield Problem(refusal.message, hint)
+
+
+def about_disks(exports: Sequence[Export], unproved: Collection[int] = ()) -> Iterator[Problem]:
+    """Say which disks had I/O errors, how many, and which may lack data.
+
+    `unproved` are LUNs of an earlier run.
+    """
+    for number in sorted(unproved):
+        yield Problem(
+            f"LUN {number}: its disk is out of reach, and may lack what the host had written",
+            "do not trust what was written; gadgetd stop, then gadgetd start, begins anew",
+        )
+    for export in exports:
+        if export.io_errors:
+            plural = "" if export.io_errors == 1 else "s"
+            yield Problem(
+                f"{export.name}: {export.io_errors} I/O error{plural}",
+                "do not trust what was written; see dmesg, and replace the disk",
+            )
+        if export.lost:
+            yield Problem(
+                f"{export.name} does not have all that the host had written",
+                "do not trust what was written; write it again",
+            )
+
+
+def rows(
+    exports: Sequence[Export], verdicts: Sequence[Verdict], visible: frozenset[int] | None
+) -> tuple[DiskStatus, ...]:
+    """Give a row for each disk: those that are exported by LUN, then those that are not.
+
+    `visible` are the LUNs that the host can see, or None while nothing is exported.
+    """
+    shown = []
+    for export in exports:
+        row = export.to_status()
+        if visible is not None and export.number not in visible:
+            row = DiskStatus(row.disk, None, _LATER, row.read_only, row.inquiry, waits=True)
+        shown.append(row)
+    # A name can be another disk's by now, if the one that had it left.
+    names = {row.disk.name for row in shown if row.life is not Life.GONE}
+    others = (verdict for verdict in verdicts if verdict.disk.name not in names)
+    return (*shown, *(DiskStatus(v.disk, reason=v.reason, waits=v.exported) for v in others))
+
+
+def _count(disks: int) -> str:
+    return "1 disk" if disks == 1 else f"{disks} disks"
+
+
+PATIENCE_S = 5.0
+"""How long a state may last before it is called wrong, in seconds: hosts take a while."""
+
+_SLOW = ("low-speed", "full-speed")
+
+
+def about_link(link: Link) -> Iterator[Problem]:
+    """Say what is wrong with the connection."""
+    lasting = link.for_s >= PATIENCE_S
+    if link.state == "suspended":
+        yield Problem(
+            "the host has suspended this board",
+            "wake the host, or plug the cable in again",
+        )
+    elif link.state == "configured":
+        if link.speed in _SLOW:
+            yield Problem(
+                f"the link is {link.speed} only (12 Mb/s at best): it will be very slow",
+                "use another cable, or plug into the PC without the hub",
+            )
+        if lasting and not link.touched:
+            yield Problem(
+                "the host has set up the disks and has not opened any",
+                "look at the host's own log; on Linux: dmesg",
+            )
+    elif lasting and link.state in ("not attached", "attached", ""):
+        yield Problem(
+            "no host: no USB cable, or the PC is off",
+            "plug the board's USB slave port into a PC; on a carrier board, look at its jumpers",
+        )
+    elif lasting:
+        yield Problem(
+            f"a host is there and does not finish setting up this board (state: {link.state})",
+            "use another cable or port; try without the hub",
+        )
+    if link.resets:
+        times = "once" if link.resets == 1 else f"{link.resets} times"
+        yield Problem(
+            f"the host has reset the connection {times}",
+            "if it goes on: another cable or port, and check the power supply",
+        )

@@ -1,0 +1,1 @@
+"""The gadget as a value, the controllers, the link to the host."""

@@ -1,0 +1,165 @@
+"""Finds and reads the USB device controllers (UDCs), and says which one to use and why."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gadgetd import sysfs
+from gadgetd.errors import GadgetError
+from gadgetd.sysfs import natural_key
+
+SYS_UDC = Path("/sys/class/udc")
+AUTO = "auto"
+
+_TAKEN = (errno.EBUSY, errno.ENODEV)
+
+
+class Udc(NamedTuple):
+    """A USB device controller. What changes is read by the functions below."""
+
+    name: str
+    """As it is written into a gadget's UDC: `fe980000.usb`."""
+    path: Path
+    """Its directory below /sys/class/udc."""
+
+
+def controllers(sys_udc: Path = SYS_UDC) -> tuple[Udc, ...]:
+    """List the controllers in natural order; none if the kernel has none."""
+    try:
+        names = os.listdir(sys_udc)  # noqa: PTH208 - names are all that is wanted
+    except OSError:
+        return ()
+    return tuple(Udc(name, sys_udc / name) for name in sorted(names, key=natural_key))
+
+
+def state(udc: Udc) -> str:
+    """Tell the USB state: `not attached`, `powered`, `configured`; empty if the UDC is gone.
+
+    Some drivers leave it at `configured` after an unbind: believe it only of a bound gadget.
+    """
+    return _read(udc.path / "state")
+
+
+def current_speed(udc: Udc) -> str:
+    """Tell the speed of the link: `high-speed`, `full-speed`; `UNKNOWN` without one."""
+    return _read(udc.path / "current_speed")
+
+
+def maximum_speed(udc: Udc) -> str:
+    """Tell the best speed that the controller can do."""
+    return _read(udc.path / "maximum_speed")
+
+
+def driver(udc: Udc) -> str:
+    """Tell what the controller is used by, of configfs or not; empty if it is free.
+
+    For a gadget of configfs that is the gadget's name.
+    """
+    return _read(udc.path / "function")
+
+
+def suspended(udc: Udc) -> bool:
+    """Tell whether the host has suspended the gadget; False if none is bound."""
+    # The device is called gadget.0 on the first controller, gadget.1 on the second.
+    try:
+        names = os.listdir(udc.path / "device")  # noqa: PTH208 - as above
+    except OSError:
+        return False  # The controller has left while we looked.
+    gadgets = (name for name in names if name.startswith("gadget"))
+    return any(_read(udc.path / "device" / name / "suspended") == "1" for name in gadgets)
+
+
+def open_state(udc: Udc) -> int:
+    """Open the state for `poll`, which reports POLLPRI at each change; see `read_state`.
+
+    Raises OSError if the controller is gone. Source: sysfs_notify in the kernel's udc/core.c.
+    """
+    return os.open(udc.path / "state", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def read_state(descriptor: int) -> str:
+    """Read the state from what `open_state` gave, which also arms the next POLLPRI."""
+    try:
+        return os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def pick(
+    wanted: str, found: Sequence[Udc], busy: Mapping[str, str], ours: str = "gadgetd"
+) -> tuple[str | None, str]:
+    """Choose a controller and say why that one; None and why none can be had.
+
+    `wanted` is a controller's name or `auto`, the first that is free. `busy` maps the name of a
+    controller to what uses it. What the kernel says of a controller counts too, unless it is our
+    own gadget `ours`.
+    """
+    return _choose(wanted, found, busy, ours, ())
+
+
+def bind_first(
+    bind: Callable[[str], None],
+    wanted: str,
+    found: Sequence[Udc],
+    busy: Mapping[str, str],
+    ours: str = "gadgetd",
+) -> tuple[str | None, str]:
+    """Choose as `pick` does and bind; if the controller is refused, go on to the next.
+
+    So nothing is lost to another process that takes a controller between the two. Raises the
+    GadgetError of `bind` if it is not about the controller, or if no other is left.
+    """
+    refused: list[str] = []
+    refusal: GadgetError | None = None
+    while True:
+        name, note = _choose(wanted, found, busy, ours, refused)
+        if name is None:
+            if refusal is not None:
+                raise refusal
+            return None, note
+        try:
+            bind(name)
+        except GadgetError as error:
+            if error.errno not in _TAKEN:
+                raise
+            refusal = refusal or error
+            refused.append(name)
+        else:
+            return name, note
+
+
+def _choose(
+    wanted: str, found: Sequence[Udc], busy: Mapping[str, str], ours: str, refused: Sequence[str]
+) -> tuple[str | None, str]:
+    names = [udc.name for udc in found]
+    gadgets = {udc.name: used for udc in found if (used := driver(udc)) and used != ours}
+    users = dict.fromkeys(refused, "refused by the kernel")
+    users |= {name: f"used by gadget {user}" for name, user in (gadgets | dict(busy)).items()}
+    listed = ", ".join(names)
+    if wanted != AUTO:
+        if wanted not in names:
+            there = f"there is {listed}" if names else "there is no USB device controller"
+            return None, f"usb.udc names {wanted}, which is not there; {there}"
+        if wanted in users:
+            return None, f"usb.udc names {wanted}, which is {users[wanted]}"
+        return wanted, "named by usb.udc"
+    if not names:
+        return None, "no USB device controller"
+    taken = ", ".join(f"{name} is {users[name]}" for name in names if name in users)
+    free = [name for name in names if name not in users]
+    if not free:
+        return None, f"no free USB device controller: {taken}"
+    if len(names) == 1:
+        return free[0], "the only controller"
+    return free[0], f"first free of {listed}" + (f" ({taken})" if taken else "")
+
+
+def _read(path: Path) -> str:
+    try:
+        return sysfs.read(path).strip()
+    except OSError:
+        return ""

@@ -1,0 +1,148 @@
+"""Follows the host on the other end of the cable, as the USB device controller sees it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gadgetd.eventloop import URGENT, Loop
+from gadgetd.status import Controller
+from gadgetd.usb import controllers as udcs
+
+_CABLE_OUT = ("", "not attached", "attached", "powered")
+
+
+class Link(NamedTuple):
+    """The USB connection, as far as the board can tell. `for_s` is seconds in this state."""
+
+    state: str
+    speed: str
+    for_s: float
+    resets: int = 0
+    """How often the host set the gadget up anew without a cable having been pulled."""
+    touched: bool = False
+    """A disk has been read or written since it was exported."""
+
+
+class Host:
+    """The state of one controller at a time; `follow` chooses it.
+
+    `arrived` is called whenever a host has set the gadget up, `left` when it is no longer set up,
+    and after either, or any other change, `changed`.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        controllers: Callable[[], tuple[udcs.Udc, ...]],
+        *,
+        arrived: Callable[[], None],
+        left: Callable[[], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._controllers = controllers
+        self._arrived = arrived
+        self._left = left
+        self._changed = changed
+        self._fd = -1
+        self._name = ""
+        self._udc: udcs.Udc | None = None
+        self._since = loop.clock()
+        self._was_ready = False
+        self._resets = 0
+        self._speed = ""
+        self._asleep = False
+        self.state = ""
+        """As in /sys/class/udc/X/state; empty without a controller."""
+
+    @property
+    def ready(self) -> bool:
+        """A host has set the gadget up. It may be asleep."""
+        return self.state in ("configured", "suspended")
+
+    @property
+    def awake(self) -> bool:
+        """A host has set the gadget up and can read and write."""
+        return self.state == "configured"
+
+    def follows(self, name: str) -> bool:
+        """Whether `follow` chose this controller last."""
+        return name == self._name
+
+    def follow(self, name: str) -> None:
+        """Watch the controller of this name from now on; an empty one for none."""
+        if name == self._name and (self._fd >= 0 or not name):
+            # A busy loop may not have come to the event yet, and this costs one read.
+            self._look()
+            if self._fd >= 0 or not name:
+                return
+            # The controller has left, and may be there again, as another one of that name.
+        self._forget_fd()
+        self._name = name
+        self._was_ready = False
+        controller = next((each for each in self._controllers() if each.name == name), None)
+        if controller is not None:
+            try:
+                self._fd = udcs.open_state(controller)
+            except OSError:
+                pass  # It has gone again, which raises a uevent.
+            else:
+                self._udc = controller
+                self._loop.watch(self._fd, self._look, URGENT)
+        self._look()
+
+    def expect_anew(self) -> None:
+        """Do not take it for a reset if the host sets the gadget up again: it was our doing."""
+        self._was_ready = False
+
+    def link(self, *, touched: bool) -> Link:
+        """Give what there is to say about the connection; `touched`: a disk has been opened."""
+        state = "suspended" if self.awake and self._asleep else self.state
+        for_s = self._loop.clock() - self._since
+        return Link(state, self._speed, for_s, self._resets, touched)
+
+    def controller(self, note: str) -> Controller | None:
+        """Give what to show of the controller in use; `note` says why it is this one."""
+        if self._udc is None:
+            return None
+        return Controller(self._udc.name, self.state, self._speed, note)
+
+    def refresh(self) -> None:
+        """Look at what raises no event, for `link` and `controller`.
+
+        Not every controller driver reports a suspend as a state of its own.
+        """
+        self._speed = udcs.current_speed(self._udc) if self._udc is not None else ""
+        self._asleep = self.awake and self._udc is not None and udcs.suspended(self._udc)
+
+    def _look(self) -> None:
+        before = self.state
+        # Reading also arms the next event.
+        self.state = udcs.read_state(self._fd) if self._fd >= 0 else ""
+        if not self.state:
+            # The controller has left. The kernel would report that without end.
+            self._forget_fd()
+        if self.state == before:
+            return
+        self._since = self._loop.clock()
+        if self.awake and before != "suspended":
+            # Set up anew though the cable was not out in between: the host has reset us.
+            self._resets += self._was_ready and before not in _CABLE_OUT
+            # A state that was there at the first look may be of before the gadget was bound: some
+            # drivers keep it. The host that then sets us up has not reset us.
+            self._was_ready = bool(before)
+            self._arrived()
+        elif not self.ready:
+            if self.state in _CABLE_OUT:
+                # Another cable, or another host: its own record.
+                self._was_ready, self._resets = False, 0
+            self._left()
+        self._changed()
+
+    def _forget_fd(self) -> None:
+        if self._fd >= 0:
+            self._loop.unwatch(self._fd)
+            os.close(self._fd)
+        self._fd, self._udc = -1, None

@@ -1,0 +1,146 @@
+"""Our own gadget as it stands in configfs, and the controller that it is bound to."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+from gadgetd.blockscan import OwnGadget
+from gadgetd.configfs import ConfigFs
+from gadgetd.errors import GadgetError
+from gadgetd.usb import controllers
+from gadgetd.usb.gadget import Gadget, Lun
+
+NAME = "gadgetd"
+
+
+class Standing:
+    """The gadget called gadgetd. Methods raise GadgetError where the kernel refuses a step."""
+
+    def __init__(self, configfs: ConfigFs, sys: Path) -> None:
+        self._configfs = configfs
+        self._sys = sys
+        self.udc = ""
+        """The controller the gadget is bound to; empty if it is not."""
+        self.note = ""
+        """Why this controller, or why none, in words."""
+        self.seen_as: OwnGadget | None = None
+        """What tells a host that it is ours."""
+        self.before_removal: Callable[[], None] = lambda: None
+        """Called when a gadget is off the bus and about to be removed."""
+
+    def take_over(self) -> Gadget | None:
+        """Mount configfs; give the gadget that an earlier run left bound, and remove others."""
+        self._configfs.mount()
+        found = None
+        for name in self._configfs.leftovers(NAME):
+            bound = self._configfs.bound_udc(name)
+            standing = self._configfs.read_back(name)
+            if name == NAME and bound and standing is not None:
+                self.udc, self.note = bound, "taken over from an earlier run"
+                self.seen_as = seen_as(standing)
+                found = standing
+            else:
+                self._configfs.unbind(name)
+                self.before_removal()
+                self._configfs.teardown(name)
+        return found
+
+    def look_at_controller(self) -> None:
+        """Notice that the gadget has been unbound, or that its controller has left."""
+        self.udc = self._configfs.bound_udc(NAME)
+        if self.udc and self.udc not in {each.name for each in self.controllers()}:
+            # It has left, but its name stands in the gadget until that is unbound.
+            self.disconnect()
+
+    def controllers(self) -> tuple[controllers.Udc, ...]:
+        """List the board's USB device controllers."""
+        return controllers.controllers(self._sys / "class" / "udc")
+
+    def read_back(self) -> Gadget | None:
+        """Read what stands; None if that is nothing, or not finished."""
+        return self._configfs.read_back(NAME)
+
+    def is_empty(self, number: int) -> bool:
+        """Tell whether a LUN has no medium."""
+        return not self._configfs.lun_file(NAME, number)
+
+    def build(self, wanted: Gadget) -> None:
+        """Replace what stands, if anything, by the whole of `wanted`. It is not bound yet."""
+        self.remove()
+        self._configfs.build(wanted)
+        self.seen_as = seen_as(wanted)
+
+    def extend(self, wanted: Gadget) -> None:
+        """Add what the gadget lacks; a host is disconnected for a moment."""
+        self._configfs.extend(wanted)
+
+    def set_lun(self, lun: Lun) -> bool:
+        """Make a LUN what is wanted; False if the host has locked the medium."""
+        try:
+            if lun.file is None:
+                # No word of the host's keeps a disk in that we do not hold any more.
+                self.take_out(lun.number)
+            self._configfs.set_lun(NAME, lun)
+        except GadgetError as error:
+            if error.errno != errno.EBUSY:
+                error.lun = lun.number if error.step.endswith("/file") else -1
+                raise
+            return False
+        return True
+
+    def eject(self, number: int) -> bool:
+        """Take the disk out of a LUN; False if the host has locked it."""
+        try:
+            self._configfs.set_file(NAME, number, None)
+        except GadgetError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return False
+        return True
+
+    def take_out(self, number: int) -> None:
+        """Take the disk out of a LUN, whatever the host says. No error without such a LUN."""
+        try:
+            self._configfs.force_eject(NAME, number)
+        except GadgetError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            # A kernel without that attribute (it came with 6.0), or there is no such LUN.
+            standing = self.read_back()
+            if standing is not None and number in (lun.number for lun in standing.luns):
+                self._configfs.set_file(NAME, number, None)
+
+    def bind(self, wanted: str) -> bool:
+        """Bind to a controller, by name or `auto`; False if there is none, and `note` says why."""
+        others = self._configfs.other_gadgets(NAME)
+        busy = {controller: name for name, controller in others.items() if controller}
+        chosen, self.note = controllers.bind_first(
+            lambda controller: self._configfs.bind(NAME, controller),
+            wanted,
+            self.controllers(),
+            busy,
+            NAME,
+        )
+        self.udc = chosen or ""
+        return chosen is not None
+
+    def disconnect(self) -> None:
+        """Take the gadget from the host."""
+        self._configfs.unbind(NAME)
+        self.udc = ""
+
+    def remove(self) -> None:
+        """Take the gadget down, if there is one."""
+        try:
+            self._configfs.unbind(NAME)
+            self.before_removal()
+            self._configfs.teardown(NAME)
+        finally:
+            self.udc = ""
+
+
+def seen_as(gadget: Gadget) -> OwnGadget:
+    """Tell what a host, or this board as one, sees of a gadget."""
+    return OwnGadget(gadget.vendor_id, gadget.product_id, gadget.serial)

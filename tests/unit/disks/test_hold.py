@@ -1,0 +1,124 @@
+"""The hold on an exported disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from gadgetd.disks.disk import Disk, Kind
+from gadgetd.disks.hold import hold, in_use
+from gadgetd.errors import DiskBusyError, GadgetdError
+from tests.unit.fakes import open_fds
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    node = tmp_path / "mmcblk0"
+    node.write_bytes(b"")
+    return Disk("mmcblk0", Kind.EMMC, node, 1 << 20)
+
+
+class Opens:
+    """Notes how a disk is opened, and refuses as the kernel would."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: int) -> None:
+        self.flags: list[int] = []
+        self._answers = list(answers)
+        self._open = os.open
+        monkeypatch.setattr(os, "open", self)
+
+    def __call__(self, path: Path, flags: int, mode: int = 0o777) -> int:
+        self.flags.append(flags)
+        answer = self._answers.pop(0) if self._answers else 0
+        if answer:
+            raise OSError(answer, os.strerror(answer), str(path))
+        return self._open(path, flags, mode)
+
+
+def test_a_disk_is_held_exclusively_and_closed_in_programs_we_start(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = Opens(monkeypatch)
+    held = hold(disk)
+    assert opens.flags == [
+        os.O_RDWR | os.O_EXCL | os.O_CLOEXEC,
+        os.O_RDONLY | os.O_CLOEXEC,
+    ]
+    held.release()
+
+
+def test_a_read_only_disk_is_held_without_asking_to_write(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = Opens(monkeypatch)
+    hold(disk._replace(read_only=True)).release()
+    assert opens.flags[0] == os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC
+
+
+def test_what_flushes_does_not_keep_the_disk_from_a_later_daemon(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens = Opens(monkeypatch)
+    held = hold(disk)
+    os.fsync(held.sync_fd)
+    assert not opens.flags[1] & os.O_EXCL
+    held.release()
+
+
+def test_a_disk_in_use_is_said_to_be_in_use(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    Opens(monkeypatch, errno.EBUSY)
+    with pytest.raises(DiskBusyError, match="mmcblk0 is in use on the board") as caught:
+        hold(disk)
+    assert "unmount" in caught.value.hint
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENXIO, errno.ENOMEDIUM, errno.EIO])
+def test_a_disk_that_cannot_be_opened_is_an_error_with_the_reason(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    Opens(monkeypatch, number)
+    with pytest.raises(GadgetdError, match=os.strerror(number)) as caught:
+        hold(disk)
+    assert not isinstance(caught.value, DiskBusyError)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EBUSY, errno.EMFILE])
+def test_half_a_hold_is_let_go(disk: Disk, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    before = open_fds()
+    Opens(monkeypatch, 0, number)
+    with pytest.raises(GadgetdError):
+        hold(disk)
+    assert open_fds() == before
+
+
+def test_letting_go_closes_everything_and_does_no_harm_twice(disk: Disk) -> None:
+    before = open_fds()
+    held = hold(disk)
+    assert len(open_fds()) == len(before) + 2
+    held.release()
+    assert open_fds() == before
+    other = os.open(disk.node, os.O_RDONLY)  # It gets a number that the hold once had.
+    held.release()
+    os.fstat(other)
+    os.close(other)
+
+
+def test_looking_whether_a_disk_is_in_use_opens_it_for_reading_alone_and_keeps_nothing(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_fds()
+    opens = Opens(monkeypatch)
+    assert in_use(disk) is False
+    assert opens.flags == [os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC]
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize(("number", "expected"), [(errno.EBUSY, True), (errno.ENOMEDIUM, False)])
+def test_a_disk_is_in_use_if_the_kernel_says_so(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch, number: int, expected: bool
+) -> None:
+    Opens(monkeypatch, number)
+    assert in_use(disk) is expected

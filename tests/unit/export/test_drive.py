@@ -1,0 +1,293 @@
+"""One exported disk: what its counters and its flushes make of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gadgetd.disks.counters import Counters
+from gadgetd.disks.disk import Disk, Kind, Verdict
+from gadgetd.disks.hold import Hold, hold
+from gadgetd.export.drive import QUIET_S, UNWRITTEN, Export, Signal
+from gadgetd.status import Life
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    node = tmp_path / "mmcblk0"
+    node.write_bytes(b"")
+    return Disk("mmcblk0", Kind.EMMC, node, 64 * MIB)
+
+
+@pytest.fixture
+def export(disk: Disk) -> Iterator[Export]:
+    made = make(disk)
+    yield made
+    if made.flush is not None:
+        made.flush.result()
+    made.release()
+
+
+def make(disk: Disk) -> Export:
+    made = Export(0, Verdict(disk, True, "the default"), "a1b2c3d4 eMMC mmcblk0", hold(disk), 0.0)
+    made.start_counting(Counters(), 0.0)
+    made.signal(Signal.HOST_READY)
+    return made
+
+
+def life_of(export: Export) -> Life:
+    return export.life
+
+
+def failing(export: Export) -> None:
+    """Let every fsync fail: a pipe cannot be synced."""
+    export.release()
+    reader, writer = os.pipe()
+    export.hold = Hold(writer, reader)
+
+
+def test_what_happened_before_the_export_is_not_the_hosts(disk: Disk) -> None:
+    export = make(disk)
+    export.start_counting(Counters(5 * MIB, 6 * MIB), 10.0)
+    export.observe(Counters(5 * MIB, 6 * MIB), 10.5)
+    assert (export.life, export.total) == (Life.IDLE, Counters())
+    export.release()
+
+
+def test_bytes_and_rate_are_counted(export: Export) -> None:
+    export.observe(Counters(MIB, 2 * MIB), 0.5)
+    assert export.total == Counters(MIB, 2 * MIB)
+    assert export.rate_bytes_s == 6 * MIB
+    row = export.to_status()
+    assert (row.read_bytes, row.written_bytes, row.rate_bytes_s) == (MIB, 2 * MIB, 6 * MIB)
+    assert (row.lun, row.life, row.reason) == (0, Life.WRITING, "the default")
+
+
+def test_a_disk_at_rest_shows_no_rate(export: Export) -> None:
+    export.observe(Counters(MIB, 0), 0.5)
+    assert export.to_status().rate_bytes_s == 2 * MIB
+    export.observe(Counters(MIB, 0), 0.5 + QUIET_S)
+    assert life_of(export) is Life.IDLE
+    assert export.to_status().rate_bytes_s == 0
+
+
+def test_reading_and_writing_at_once_is_writing(export: Export) -> None:
+    export.observe(Counters(MIB, MIB), 0.5)
+    assert life_of(export) is Life.WRITING
+
+
+def test_reading_between_writes_ends_no_writing(export: Export) -> None:
+    export.observe(Counters(0, MIB), 0.5)
+    export.observe(Counters(MIB, MIB), 1.0)
+    assert life_of(export) is Life.WRITING
+
+
+def test_a_counter_that_starts_anew_takes_nothing_back(export: Export) -> None:
+    export.observe(Counters(9 * MIB, 9 * MIB), 0.5)
+    export.observe(Counters(MIB, 0), 1.0)
+    assert export.total == Counters(9 * MIB, 9 * MIB)
+
+
+def test_two_looks_at_the_same_time_are_no_error(export: Export) -> None:
+    export.observe(Counters(MIB, 0), 0.0)
+    assert export.rate_bytes_s == 0
+
+
+def test_a_disk_whose_counters_are_gone_keeps_what_it_was(export: Export) -> None:
+    export.observe(Counters(0, MIB), 0.5)
+    export.observe(None, 1.0)
+    assert (export.life, export.total) == (Life.WRITING, Counters(0, MIB))
+
+
+def test_a_host_that_pauses_has_its_data_flushed(export: Export) -> None:
+    export.observe(Counters(0, MIB), 1.0)
+    assert not export.wants_flush(1.0 + QUIET_S / 2, host_ready=True)
+    assert export.wants_flush(1.0 + QUIET_S, host_ready=True)
+
+
+def test_a_host_that_leaves_has_its_data_flushed_at_once(export: Export) -> None:
+    export.observe(Counters(0, MIB), 1.0)
+    assert export.wants_flush(1.0, host_ready=False)
+
+
+def test_an_eject_has_the_disk_flushed_at_once_written_to_or_not(export: Export) -> None:
+    export.signal(Signal.EJECT)
+    assert export.wants_flush(0.0, host_ready=True)
+
+
+@pytest.mark.parametrize("life", sorted(set(Life) - {Life.WRITING, Life.EJECTING, Life.FLUSHING}))
+def test_nothing_else_is_flushed_by_itself(export: Export, life: Life) -> None:
+    export.life = life
+    assert not export.wants_flush(1e9, host_ready=False)
+
+
+def test_one_flush_at_a_time(export: Export) -> None:
+    export.signal(Signal.EJECT)
+    export.start_flush()
+    assert not export.wants_flush(1e9, host_ready=False)
+
+
+def test_a_disk_that_is_not_held_is_not_flushed(export: Export) -> None:
+    export.signal(Signal.EJECT)
+    export.release()
+    assert not export.wants_flush(1e9, host_ready=False)
+
+
+def test_a_flush_ends_in_flushed(export: Export) -> None:
+    export.observe(Counters(0, MIB), 1.0)
+    export.start_flush()
+    assert life_of(export) is Life.FLUSHING
+    assert export.end_flush(Counters(0, MIB), 4.0) == 0
+    assert life_of(export) is Life.FLUSHED
+    assert export.flush is None
+
+
+def test_what_a_flush_writes_is_not_the_host_writing_more(export: Export) -> None:
+    export.observe(Counters(0, MIB), 1.0)
+    export.start_flush()
+    export.end_flush(Counters(0, 9 * MIB), 4.0)
+    assert (export.life, export.total.written_bytes) == (Life.FLUSHED, 9 * MIB)
+    export.observe(Counters(0, 9 * MIB), 4.5)
+    assert life_of(export) is Life.FLUSHED
+
+
+def test_more_writing_after_a_flush_takes_the_word_back(export: Export) -> None:
+    export.observe(Counters(0, MIB), 1.0)
+    export.start_flush()
+    export.end_flush(Counters(0, MIB), 4.0)
+    export.observe(Counters(0, 2 * MIB), 4.5)
+    assert life_of(export) is Life.WRITING
+
+
+def test_a_failed_flush_is_never_made_good_by_a_later_one(export: Export) -> None:
+    failing(export)
+    export.signal(Signal.EJECT)
+    export.start_flush()
+    assert export.end_flush(Counters(), 1.0) == errno.EINVAL
+    assert life_of(export) is Life.FAILED
+    export.release()
+    assert not export.wants_flush(1e9, host_ready=False)
+
+
+def test_an_eject_needs_a_flush_that_began_after_it(export: Export) -> None:
+    # What the host wrote between the beginning of an fsync and its eject may be in RAM alone.
+    export.observe(Counters(0, MIB), 1.0)
+    export.start_flush()
+    export.signal(Signal.EJECT)
+    export.end_flush(Counters(0, MIB), 4.0)
+    assert life_of(export) is Life.EJECTING
+    assert export.wants_flush(4.0, host_ready=True)
+    export.start_flush()
+    export.end_flush(Counters(0, MIB), 5.0)
+    assert life_of(export) is Life.EJECTED
+
+
+def test_a_flush_that_began_before_an_eject_and_fails_has_failed(export: Export) -> None:
+    failing(export)
+    export.signal(Signal.WRITE)
+    export.start_flush()
+    export.signal(Signal.EJECT)
+    assert export.end_flush(Counters(), 4.0)
+    assert life_of(export) is Life.FAILED
+
+
+def test_a_disk_that_leaves_during_a_flush_stays_gone(export: Export) -> None:
+    export.signal(Signal.EJECT)
+    export.start_flush()
+    export.signal(Signal.LEFT)
+    export.release()
+    assert export.end_flush(None, 1.0) == 0
+    assert life_of(export) is Life.GONE
+
+
+def test_ending_a_flush_that_there_is_not_does_no_harm(export: Export) -> None:
+    assert export.end_flush(None, 1.0) == 0
+    assert life_of(export) is Life.IDLE
+
+
+def test_a_disk_that_failed_and_was_ejected_is_not_in_its_lun(export: Export) -> None:
+    # Else the next look at the gadget would put it back, which nobody has asked for.
+    failing(export)
+    export.signal(Signal.EJECT)
+    export.start_flush()
+    export.end_flush(Counters(), 1.0)
+    assert life_of(export) is Life.FAILED
+    assert not export.has_medium
+
+
+def test_a_disk_that_failed_in_its_lun_is_still_there(export: Export) -> None:
+    failing(export)
+    export.signal(Signal.WRITE)
+    export.start_flush()
+    export.end_flush(Counters(), 1.0)
+    assert life_of(export) is Life.FAILED
+    assert export.has_medium
+    export.signal(Signal.EJECT)
+    assert not export.has_medium
+    export.signal(Signal.INSERT)
+    assert export.has_medium
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("look"), st.integers(0, 3), st.integers(0, 3)),
+        st.tuples(
+            st.sampled_from(["flush", "end", "eject", "insert", "arrive", "depart", "wait"]),
+            st.just(0),
+            st.just(0),
+        ),
+    ),
+    max_size=40,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(STEPS)
+def test_in_any_order_of_events_the_totals_grow_and_the_word_is_true(
+    disk: Disk, steps: list[tuple[str, int, int]]
+) -> None:
+    export, now = make(disk), 0.0
+    seen = Counters()
+    unflushed = False
+    for step, read, written in steps:
+        now += 0.5
+        before = export.total
+        if step == "look":
+            seen = Counters(seen.read_bytes + read * 512, seen.written_bytes + written * 512)
+            export.observe(seen, now)
+            unflushed |= bool(written) and export.has_medium
+        elif step == "flush" and export.flush is None:
+            export.start_flush()
+            covered = not export.has_medium or not unflushed or export.life is Life.FLUSHING
+            assert covered or export.life in UNWRITTEN
+        elif step == "end" and export.flush is not None:
+            export.end_flush(seen, now)
+            unflushed = export.life in UNWRITTEN
+        elif step == "eject":
+            export.signal(Signal.EJECT)
+        elif step == "insert" and export.life in (Life.EJECTED, Life.FAILED):
+            export.signal(Signal.INSERT)
+            unflushed = False
+        elif step == "arrive":
+            export.signal(Signal.HOST_READY)
+        elif step == "depart":
+            export.signal(Signal.HOST_GONE)
+        elif step == "wait":
+            now += QUIET_S
+        assert export.total.read_bytes >= before.read_bytes
+        assert export.total.written_bytes >= before.written_bytes
+        if export.life is Life.EJECTED:
+            assert export.flush is None or not unflushed
+        if export.life in UNWRITTEN:
+            assert not export.calm or export.life is Life.FAILED
+    if export.flush is not None:
+        export.end_flush(seen, now)
+    export.release()

@@ -1,0 +1,70 @@
+"""What a killed daemon leaves to its successor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gadgetd.export.lun_memory import LIMIT, Numbers, load, save
+
+STATES = ("shown", "failed", "unproved", "withdrawn", "safe")
+
+
+@st.composite
+def numbers_of_disks(draw: st.DrawFn) -> Numbers:
+    keys = draw(st.lists(st.text(min_size=1, max_size=20), max_size=5, unique=True))
+    count = len(keys)
+    taken = draw(st.lists(st.integers(0, LIMIT - 1), min_size=count, max_size=count, unique=True))
+    some = st.frozensets(st.sampled_from(taken)) if taken else st.just(frozenset[int]())
+    return Numbers(dict(zip(keys, taken, strict=True)), *[draw(some) for _ in STATES])
+
+
+def test_the_numbers_survive_being_written_and_read(tmp_path: Path) -> None:
+    luns = {"nvme at-1 X serial\twith a tab": 0, "sd mmcblk1  ": 3, "sd mmcblk2  ": 4, "x": 5}
+    some = [frozenset(those) for those in ((3, 5), (4, 5), (0,), (3,), ())]
+    numbers = Numbers(luns, *some)
+    save(tmp_path / "run" / "luns", numbers)
+    assert load(tmp_path / "run" / "luns") == numbers
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["luns"]
+
+
+@settings(max_examples=50)
+@given(numbers_of_disks())
+def test_no_name_of_a_disk_upsets_the_file(
+    tmp_path_factory: pytest.TempPathFactory, numbers: Numbers
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "luns"
+    save(path, numbers)
+    luns = {key: number for key, number in numbers.luns.items() if "\n" not in key}
+    there = frozenset(luns.values())
+    assert load(path) == Numbers(luns, *[getattr(numbers, state) & there for state in STATES])
+
+
+@settings(max_examples=100)
+@given(
+    st.binary(max_size=60)
+    | st.text("0129\t\nabn²shownreved,fail", max_size=60).map(lambda text: text.encode())
+)
+def test_no_content_of_the_file_is_an_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "luns-of-others"
+    path.write_bytes(content)
+    numbers = load(path)
+    assert all(0 <= number < LIMIT for number in numbers.luns.values())
+    assert numbers.in_doubt <= set(numbers.luns.values())
+    assert len(set(numbers.luns.values())) == len(numbers.luns), "a LUN has one disk"
+
+
+def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
+    assert load(tmp_path / "luns") == Numbers()
+    assert load(tmp_path) == Numbers()
+
+
+def test_without_a_place_for_the_file_nothing_is_said(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file where a directory should be")
+    save(tmp_path / "run" / "luns", Numbers({"a": 1}))
+    assert load(tmp_path / "run" / "luns") == Numbers()
