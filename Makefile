@@ -3,15 +3,23 @@
 cache := $(or $(GADGETD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gadgetd)
 python := '$(cache)/venv/bin/python'
 sources := $(wildcard gadgetd emulator tests bench buildroot-package)
-ARGS ?=
-# Temporary files too stay in the cache; setup.sh makes it.
+# What a person writes behind ARGS= and BOARD= goes to the programs in the environment, as it was
+# written. In a recipe it would be this PC's shell that runs what stands behind a `;`, and exported
+# under its own name make would first look for $(shell ...) in it.
+export GADGETD_ARGS := $(value ARGS)
+export GADGETD_BOARD := $(value BOARD)
+unexport ARGS BOARD
+with_args := $(python) -m emulator.arguments
+# Temporary files too stay in the cache, as do those of the linters; setup.sh makes it.
 export TMPDIR := $(cache)/tmp
+export RUFF_CACHE_DIR := $(cache)/lint/ruff
+export MYPY_CACHE_DIR := $(cache)/lint/mypy
 
 .PHONY: help setup run host screenshot test-image test test-unit test-vm bench bench-quick bench-idle bench-setup lint lock clean
 
 help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
-	@echo 'make host        be the USB host of the board that runs; ARGS=eject, ARGS="--help"'
+	@echo 'make host        be the USB host of the board that runs; ARGS=eject, ARGS=--help, BOARD=...'
 	@echo 'make test        linters, unit tests, tests on the emulated CM4'
 	@echo 'make lint        ruff and mypy;  make test-unit, make test-vm: one part, ARGS for pytest'
 	@echo 'make bench       gadgetd beside the script it replaces; renews docs/benchmarks.md'
@@ -28,36 +36,36 @@ setup:
 	@./setup.sh
 
 run: setup
-	@$(python) -m emulator run $(ARGS)
+	@$(with_args) $(python) -m emulator run
 
 host: setup
-	@$(python) -m emulator host $(ARGS)
+	@$(python) -m emulator host --from-make
 
 screenshot: setup
 	@mkdir -p docs
-	@$(python) -m emulator run --no-terminal --screenshot docs/hdmi.png --uart-log docs/uart.log $(ARGS)
+	@$(with_args) $(python) -m emulator run --no-terminal --screenshot docs/hdmi.png --uart-log docs/uart.log
 
 # What the tests boot, built before them so that its progress shows.
 test-image: setup
 	@$(python) -m emulator build
 
 test: lint test-image
-	@$(python) -m pytest tests/unit tests/vm $(ARGS)
+	@$(with_args) $(python) -m pytest tests/unit tests/vm
 
 test-unit: setup
-	@$(python) -m pytest tests/unit $(ARGS)
+	@$(with_args) $(python) -m pytest tests/unit
 
 test-vm: test-image
-	@$(python) -m pytest tests/vm $(ARGS)
+	@$(with_args) $(python) -m pytest tests/vm
 
 bench: test-image bench-setup
-	@$(python) -m bench $(ARGS)
+	@$(with_args) $(python) -m bench
 
 bench-quick: test-image
-	@$(python) -m bench --quick $(ARGS)
+	@$(with_args) $(python) -m bench --quick
 
 bench-idle: test-image
-	@$(python) -m bench --only idle $(ARGS)
+	@$(with_args) $(python) -m bench --only idle
 
 # What draws the pictures is large, and nothing else needs it.
 bench-setup: setup
@@ -85,7 +93,7 @@ lock: setup
 clean:
 	@# By name: the cache may have been put where other things are.
 	@[ ! -d '$(cache)' ] || { echo 'emptying $(cache)'; cd '$(cache)' && \
-	    rm -rf apt base bench image lock log packages pip project run tmp venv *.lock; }
+	    rm -rf apt base bench image lint lock log packages pip project run tmp venv *.lock; }
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

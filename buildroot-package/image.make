@@ -7,4 +7,4 @@ image:
 # The image's root file system in the emulator, under the image's kernel with the emulator's devices.
 # It tests what is there: whether to spend hours on building it is for a person to say.
 image-test: setup
-	@buildroot-package/image-test.sh $(python) $(ARGS)
+	@$(with_args) buildroot-package/image-test.sh $(python)

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NoReturn
 
-from emulator import base, door, image, session
+from emulator import arguments, base, door, image, session
 from emulator.errors import EmulatorError
 from emulator.machine import check_sd_size
 from emulator.options import CM3, CM4, Drive, MachineOptions
@@ -22,23 +22,42 @@ MOST_NVME = 16
 MOST_UDCS = 32  # dummy_hcd's own limit
 RAM_MIB = (512, 8192)
 HOST_LIMIT_S = 600
+FROM_MAKE = "--from-make"  # `make host`: what to do is in the environment
+BOARD_VARIABLE = "GADGETD_BOARD"
+TARGETS = ("run", "host")  # the commands that make has too
+HOST_OPTIONS = frozenset(("--timeout", "--board"))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; 0 if it went well, 1 if not, 2 if it makes no sense."""
-    options = _parser().parse_args(arguments)
-    session.end_on_signals()
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    command = ""
     try:
+        if given[:2] == ["host", FROM_MAKE]:
+            given, command = _from_make()
+        options, unknown = parser.parse_known_args(given)
+        if unknown:
+            parser.refuse(f"unrecognized arguments: {' '.join(unknown)}", options.command)
+        session.end_on_signals()
         if options.command == "build":
             return _build()
         if options.command == "host":
-            return door.run(options.words, options.timeout)
+            words = [command] if command else options.words
+            return door.run(words, options.timeout, options.board)
         return _run(options)
     except EmulatorError as error:
         print(f"emulator: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _from_make() -> tuple[list[str], str]:
+    """What `make host` was given: a command line without a command, and the command as it is."""
+    options, command = arguments.options_and_command(arguments.text(), HOST_OPTIONS)
+    board = os.environ.get(BOARD_VARIABLE)
+    return ["host", *([f"--board={board}"] if board else []), *options], command
 
 
 def _build() -> int:
@@ -186,10 +205,15 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say it and exit with 2."""
-        self.exit(2, f"emulator: {message}\n  hint: all options: make run ARGS=--help\n")
+        self.refuse(message, self.prog.rpartition(" ")[2])
+
+    def refuse(self, message: str, command: str) -> NoReturn:
+        """Say it, with where the command's options stand, and exit with 2."""
+        makes = f"make {command if command in TARGETS else 'run'} ARGS=--help"
+        self.exit(2, f"emulator: {message}\n  hint: all options: {makes}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     """The command line."""
     parser = _Parser(
         prog="python -m emulator",
@@ -202,9 +226,17 @@ def _parser() -> argparse.ArgumentParser:
     host = commands.add_parser(
         "host",
         help="have the USB host of a running board do something",
-        description="Run a shell command on the USB host of the emulated board that was started"
-        " last: what it says goes to stdout, its exit status is ours. Without a command, read"
-        " commands from stdin, a line each. `make host` calls this.",
+        usage="%(prog)s [-h] [--timeout S] [--board NUMBER] [COMMAND]",
+        description="Run a shell command on the USB host of an emulated board that runs: what it"
+        " says goes to stdout, its exit status is ours. Without a command, read commands from"
+        " stdin, a line each. `make host ARGS=COMMAND` calls this; the host's shell gets COMMAND"
+        " as it was written, with each ; | > $ and * in it.",
+    )
+    host.add_argument(
+        "--board",
+        default="",
+        metavar="NUMBER",
+        help="which one, if several run (make host BOARD=NUMBER); without, they are listed",
     )
     host.add_argument(
         "--timeout",
@@ -217,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
         "words",
         nargs=argparse.REMAINDER,
         metavar="COMMAND",
-        help="as in: eject /dev/sda; words are joined as ssh joins them",
+        help="as in: eject /dev/sda; several words are joined as ssh joins them",
     )
     run = commands.add_parser(
         "run",
@@ -269,14 +301,18 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument("--uart-log", type=Path, metavar="FILE", help="all that UART said")
     result.add_argument("--no-terminal", action="store_true", help="even if there is one")
     result.add_argument(
-        "--port", action="store_true", help="leave the UART to another program; prints its port"
+        "--port",
+        action="store_true",
+        help="leave the UART to another program; prints its port, and switches the board on when"
+        " the program opens it",
     )
     result.add_argument(
         "--timeout",
         type=_seconds(1),
         default=120,
         metavar="S",
-        help="without a terminal; default: 120",
+        help="without a terminal: for the host to see its disks; with --port: for a program to open"
+        " it; default: 120",
     )
     result.add_argument(
         "--disks",

@@ -11,6 +11,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from emulator.errors import EmulatorError
 from emulator.shell import HostShell
 
 NAME = "host"
+ABOUT = "about"  # beside it, for people: which board this is
 PATIENCE_S = 5  # then a person wants to know what is waited for
 TRY_THIS = """\
 Commands for the USB host of the emulated board. Each line is a shell of its own.
@@ -31,8 +33,12 @@ Ctrl-D ends."""
 
 
 @contextlib.contextmanager
-def opened(host: HostShell, directory: Path) -> Iterator[None]:
-    """Let other programs give the host commands; they take turns with one another and with us."""
+def opened(host: HostShell, directory: Path, about: str = "") -> Iterator[None]:
+    """Let other programs give the host commands; they take turns with one another and with us.
+
+    `about` says in a few words which board it is the host of, for people who have several.
+    """
+    (directory / ABOUT).write_text(about)
     with contextlib.ExitStack() as stack:
         server = _Server(stack.enter_context(_short(directory)), host)
         stack.callback((directory / NAME).unlink, missing_ok=True)
@@ -42,13 +48,15 @@ def opened(host: HostShell, directory: Path) -> Iterator[None]:
         yield
 
 
-def run(words: Sequence[str], limit_s: float) -> int:
-    """Have the host of the board that was started last run a command; returns its exit status.
+def run(words: Sequence[str], limit_s: float, board: str = "") -> int:
+    """Have the host of the board that runs run a command; returns its exit status.
 
     The words are joined by spaces, as ssh does it. Without any, commands are read from stdin, a
-    line each. Raises EmulatorError if no board runs or the command takes over `limit_s` seconds.
+    line each. `board` is the number of one of several, or enough of it to tell it from the others.
+    Raises EmulatorError if there is no such board, or more than one, or if the command takes over
+    `limit_s` seconds.
     """
-    with Visit(_last_started()) as visit:
+    with Visit(_chosen(board)) as visit:
         if words:
             status, said = visit.run(" ".join(words), limit_s)
             sys.stdout.write(said)
@@ -157,16 +165,40 @@ def _converse(visit: Visit, limit_s: float) -> int:
         print(said, end="", flush=True)
 
 
-def _last_started() -> Path:
-    """The directory of the running board that was started last."""
+def number(directory: Path) -> str:
+    """What people call the board with this run directory: the process that runs it."""
+    return directory.name.partition("-")[0]
+
+
+def _chosen(board: str) -> Path:
+    """The directory of the one running board that is meant. Raises EmulatorError without one."""
     runs = [
         run
         for run in cache.directory("run").iterdir()
-        if (run / NAME).is_socket() and Path("/proc", run.name.partition("-")[0]).exists()
+        if (run / NAME).is_socket() and Path("/proc", number(run)).exists()
     ]
     if not runs:
         raise _nobody()
-    return max(runs, key=lambda run: (run / NAME).stat().st_mtime)
+    meant = [run for run in runs if number(run) == board or run.name == board]
+    meant = meant or [run for run in runs if run.name.startswith(board)]
+    if len(meant) == 1:
+        return meant[0]
+    which = "these boards run" if meant else f"no board {board} runs; there is"
+    listed = "".join(f"\n  {_line(run)}" for run in sorted(meant or runs, key=_started))
+    raise EmulatorError(
+        f"{which}{listed}", hint="choose one: make host BOARD=NUMBER, and ARGS as before"
+    )
+
+
+def _line(run: Path) -> str:
+    """A board in a list of boards."""
+    since = time.strftime("%H:%M:%S", time.localtime(_started(run)))
+    # Two of one process, which nobody but a test has, are told apart by the whole name.
+    return f"BOARD={number(run)}  since {since}  {(run / ABOUT).read_text()}".rstrip()
+
+
+def _started(run: Path) -> float:
+    return (run / NAME).stat().st_mtime
 
 
 def _nobody() -> EmulatorError:

@@ -1,7 +1,9 @@
 """A person's or a script's run of the emulated board: its UART, and what the USB host sees."""
 
 import contextlib
+import json
 import os
+import re
 import select
 import signal
 import sys
@@ -25,7 +27,12 @@ END_KEY = b"\x1d"  # Ctrl-]
 POLL_S = 0.5
 STEADY_S = 10  # a screen that still changes after this is photographed as it is
 BEGUN = r'"phase":"(?!starting)'  # gadgetd has said what it does, or what it waits for
-COLUMNS = ("disk", "LUN", "size", "block", "access", "inquiry string", "USB serial number")
+# gadgetd's line for a configuration error: no other problem has a file.
+WRONG_YAML = re.compile(
+    r'^@gadgetd (\{"event":"problem","active":true,.*"file":".*\})$', re.MULTILINE
+)
+COLUMNS = ("disk", "LUN", "size", "block", "access", "inquiry string")
+OPEN_S = 0.2  # between two looks whether somebody has opened the port
 
 TRY_THIS = """\
   The board's UART is in this terminal: log in as root (no password).
@@ -34,6 +41,7 @@ TRY_THIS = """\
                poweroff           ends the emulator, and so does reboot
   What the USB host sees is shown in tables that begin with "host:".
   To be the host, in a second terminal: make host ARGS=eject
+  (where several boards run: make host BOARD={number} ARGS=eject)
   Ctrl-] ends; Ctrl-C goes to the board.
 """
 
@@ -55,28 +63,31 @@ def attended(options: MachineOptions, wishes: Wishes) -> int:
     """Run the board with its UART in this terminal until Ctrl-] or until it is switched off."""
     with Machine(options) as machine, contextlib.ExitStack() as stack:
         say(_described(options))
-        print(TRY_THIS, flush=True)
+        print(TRY_THIS.format(number=door.number(machine.directory)), flush=True)
         out = sys.stdout.fileno()
         line = Line(machine.uart_path, log=_fresh(wishes.uart_log), tap=_writer(out))
         stack.callback(line.close)
         host = HostShell(machine.host_path)
         stack.callback(host.close)
-        stop = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(host, stop, "\r\n"), daemon=True)
+        tables = _Tables("\r\n")
+        watcher = threading.Thread(target=_watch, args=(host, tables), daemon=True)
         stack.callback(watcher.join, 5)
-        stack.callback(stop.set)
-        stack.enter_context(door.opened(host, machine.directory))
+        stack.callback(tables.end)
+        stack.enter_context(door.opened(host, machine.directory, _described(options)))
         machine.go()
         watcher.start()
         with _raw_terminal():
             _type(line, machine)
+        tables.end()
         print()
-        if wishes.screenshot and machine.running:
+        running = machine.running
+        if wishes.screenshot and running:
             machine.screendump(wishes.screenshot)
             say(f"HDMI's picture is in {wishes.screenshot}")
+        machine.kill()  # now: what else ends waits for a command that the host is at
         say(
             "the board is ended"
-            if machine.running
+            if running
             else "the board has switched itself off or rebooted: the emulator ends with either"
         )
     return 0
@@ -92,10 +103,10 @@ def unattended(options: MachineOptions, wishes: Wishes) -> int:
         stack.callback(line.close)
         host = HostShell(machine.host_path)
         stack.callback(host.close)
-        stack.enter_context(door.opened(host, machine.directory))
+        stack.enter_context(door.opened(host, machine.directory, _described(options)))
         machine.go()
         start = time.monotonic()
-        blocks, why = _await(host, machine, wishes)
+        blocks, why = _await(host, line, machine, wishes)
         if not why:
             line.expect(BEGUN if not blocks else "login: ", wishes.timeout_s)
         took = time.monotonic() - start
@@ -111,25 +122,50 @@ def unattended(options: MachineOptions, wishes: Wishes) -> int:
 
 
 def on_a_port(options: MachineOptions, wishes: Wishes) -> int:
-    """Run the board with its UART left to another program, which opens the port named here."""
+    """Run the board with its UART left to another program, which opens the port named here.
+
+    Only then is the board switched on: the program hears it from its first byte. Raises
+    EmulatorError if nobody has opened the port after `wishes.timeout_s`.
+    """
     with Machine(options) as machine, contextlib.ExitStack() as stack:
         say(_described(options))
         host = HostShell(machine.host_path)
         stack.callback(host.close)
-        stack.enter_context(door.opened(host, machine.directory))
         print(f"uart: {machine.uart_path}", flush=True)
-        stop = threading.Event()
-        machine.go()
-        say("Ctrl-C ends")
+        tables = _Tables("\n")
         with contextlib.suppress(KeyboardInterrupt):
-            _watch(host, stop, "\n")
+            say("power comes on when a program opens that port; Ctrl-C ends")
+            _until_opened(machine.uart_path, wishes.timeout_s)
+            stack.enter_context(door.opened(host, machine.directory, _described(options)))
+            machine.go()
+            say("power is on")
+            _watch(host, tables)
         if wishes.screenshot and machine.running:
             machine.screendump(wishes.screenshot)
     return 0
 
 
+def _until_opened(port: str, timeout_s: float) -> None:
+    """Wait until a program that we may look at has the terminal `port` open."""
+    deadline = time.monotonic() + timeout_s
+    while not any(_is_link_to(link, port) for link in Path("/proc").glob("[0-9]*/fd/*")):
+        if time.monotonic() > deadline:
+            raise EmulatorError(
+                f"after {timeout_s:g} s no program has opened {port}", hint="--timeout S"
+            )
+        time.sleep(OPEN_S)
+
+
+def _is_link_to(link: Path, target: str) -> bool:
+    """Whether a link, which may be gone or not ours to read, leads there."""
+    try:
+        return os.readlink(link) == target  # noqa: PTH115
+    except OSError:
+        return False
+
+
 def table(blocks: Sequence[HostBlock]) -> str:
-    """The disks as the USB host sees them, a row each."""
+    """The disks as the USB host sees them, a row each, no wider than a terminal of 80 columns."""
     if not blocks:
         return "  no disk"
     rows = [COLUMNS]
@@ -141,16 +177,17 @@ def table(blocks: Sequence[HostBlock]) -> str:
             str(block.logical_block_size),
             "read-only" if block.ro else "read-write",
             f"{block.vendor} {block.model} {block.rev}",
-            block.usb_serial,
         )
         for block in blocks
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    return "\n".join(
+    lines = [
         "  "
         + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]
+    serials = sorted({block.usb_serial for block in blocks})
+    return "\n".join([*lines, f"  USB serial number {', '.join(serials)}"])
 
 
 def size_text(size_bytes: int) -> str:
@@ -160,7 +197,7 @@ def size_text(size_bytes: int) -> str:
     for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
         if size_bytes >= scale and size_bytes % (scale // 8) == 0:
             return f"{size_bytes / scale:g} {unit}"
-    return f"{size_bytes} bytes"
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes} bytes"
 
 
 def _described(options: MachineOptions) -> str:
@@ -171,8 +208,13 @@ def _described(options: MachineOptions) -> str:
     return f"starting {options.model}: {', '.join(parts)}"
 
 
-def _await(host: HostShell, machine: Machine, wishes: Wishes) -> tuple[list[HostBlock], str]:
-    """Wait for the board's disks at the host; returns what it sees and what is wrong, or ""."""
+def _await(
+    host: HostShell, line: Line, machine: Machine, wishes: Wishes
+) -> tuple[list[HostBlock], str]:
+    """Wait for the board's disks at the host; returns what it sees and what is wrong, or "".
+
+    A drive without a medium, an empty slot, is no disk of the board's.
+    """
     deadline = time.monotonic() + wishes.timeout_s
     sizes = sorted(drive.size for drive in machine.drives.values())
     wanted = len(sizes) if wishes.disks is None else wishes.disks
@@ -180,15 +222,22 @@ def _await(host: HostShell, machine: Machine, wishes: Wishes) -> tuple[list[Host
     try:
         host.wait_until_ready(wishes.timeout_s)
         while machine.running:
+            said = line.text()
+            wrong = WRONG_YAML.search(said)
+            if wrong:
+                problem = json.loads(wrong[1])
+                return blocks, f"the configuration is wrong: {problem['message']}"
             blocks = host.blocks()
-            seen = sorted(block.size_bytes for block in blocks)
+            seen = sorted(block.size_bytes for block in blocks if block.size_bytes)
             there = len(seen) == wanted and (wanted != len(sizes) or seen == sizes)
-            if there and host.has_attached(blocks):
+            # No disk at all is only a result once gadgetd has read its configuration.
+            begun = wanted or re.search(BEGUN, said)
+            if there and begun and host.has_attached(blocks):
                 return host.blocks(), ""
             if time.monotonic() > deadline:
                 return blocks, (
                     f"drives of the board: {len(sizes)}; disks that the host sees after"
-                    f" {wishes.timeout_s:g} s: {len(blocks)}. The UART's lines above say why.\n"
+                    f" {wishes.timeout_s:g} s: {len(seen)}. The UART's lines above say why.\n"
                     "  hint: --disks N, if the configuration leaves some out"
                 )
             host.run("usleep 200000")
@@ -198,13 +247,40 @@ def _await(host: HostShell, machine: Machine, wishes: Wishes) -> tuple[list[Host
     return blocks, "the board switched itself off before the host saw its drives"
 
 
-def _watch(host: HostShell, stop: threading.Event, newline: str) -> None:
-    """Print the host's table whenever it has changed and stands still, until told to stop."""
+class _Tables:
+    """The host's tables on the terminal, until the run is ended: none comes after that."""
+
+    def __init__(self, newline: str) -> None:
+        """`newline` ends a line on this terminal."""
+        self._newline = newline
+        self._ended = threading.Event()
+        self._turn = threading.Lock()
+
+    def end(self) -> None:
+        """No more of them."""
+        with self._turn:
+            self._ended.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until the end; whether that has come."""
+        return self._ended.wait(seconds)
+
+    def show(self, blocks: Sequence[HostBlock]) -> None:
+        """Print what the host sees, if the run has not ended."""
+        with self._turn:
+            if not self._ended.is_set():
+                lines = ["", "host: the USB host now sees", *table(blocks).splitlines(), ""]
+                sys.stdout.write(self._newline.join(lines) + self._newline)
+                sys.stdout.flush()
+
+
+def _watch(host: HostShell, tables: _Tables) -> None:
+    """Show the host's table whenever it has changed and stands still, until told to stop."""
     shown: list[HostBlock] = []
     before = shown
     with contextlib.suppress(EmulatorError):  # the board is off
         host.wait_until_ready(timeout_s=600)
-        while not stop.wait(POLL_S):
+        while not tables.wait(POLL_S):
             blocks = host.blocks()
             steady, before = blocks == before, blocks
             # Linux looks for a medium that is back when a disk is opened: on a PC udev does that.
@@ -213,9 +289,7 @@ def _watch(host: HostShell, stop: threading.Event, newline: str) -> None:
                 host.run(f"for disk in {' '.join(empty)}; do : <$disk; done")
             if steady and blocks != shown and host.has_attached(blocks):
                 shown = blocks
-                lines = ["", "host: the USB host now sees", *table(blocks).splitlines(), ""]
-                sys.stdout.write(newline.join(lines) + newline)
-                sys.stdout.flush()
+                tables.show(blocks)
 
 
 def _type(line: Line, machine: Machine) -> None:

@@ -130,6 +130,12 @@ def test_the_documented_jig_takes_no_lost_data_for_written(jig: Jig) -> None:
         jig([STARTED, DISK, lost, SAFE])
 
 
+def test_the_documented_jig_gives_up_on_a_board_that_cannot_export(jig: Jig) -> None:
+    wrong = {"event": "problem", "active": True, "message": "line 3: no", "hint": "mend", "seq": 3}
+    with pytest.raises(RuntimeError, match="line 3: no - mend"):
+        jig([STARTED, wrong, SAFE])
+
+
 # make
 
 

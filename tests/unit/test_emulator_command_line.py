@@ -11,7 +11,8 @@ import pytest
 from emulator.__main__ import main
 from emulator.machine import complaint
 from emulator.options import GIB, MIB, MachineOptions
-from emulator.session import Wishes
+from emulator.session import Wishes, table
+from emulator.shell import HostBlock
 
 Capture = pytest.CaptureFixture[str]
 
@@ -63,6 +64,25 @@ def test_a_value_that_cannot_be_is_refused(
     capsys: Capture, arguments: list[str], sentence: str
 ) -> None:
     assert sentence in refused(capsys, *arguments)
+
+
+def test_the_hosts_own_help_is_named(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GADGETD_ARGS", "--bogus")
+    with pytest.raises(SystemExit):
+        main(["host", "--from-make"])
+    assert "all options: make host ARGS=--help" in capsys.readouterr().err
+
+
+def test_the_table_fits_a_terminal_of_80_columns() -> None:
+    block = HostBlock(
+        name="sdaa", size_bytes=1_234_567_891_200, logical_block_size=4096, ro=True,
+        removable=True, address="0:0:0:7", lun=7, function=1, vendor="V" * 8, model="M" * 16,
+        rev="R" * 4, inquiry="", usb_serial="10000000a1b2c3d4", manufacturer="", product="",
+        id_vendor="", id_product="", bcd_device="", speed="480", controller="dummy_hcd.0",
+    )  # fmt: skip
+    lines = table([block]).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[-1] == "  USB serial number 10000000a1b2c3d4"
 
 
 @pytest.mark.usefixtures("no_boot")

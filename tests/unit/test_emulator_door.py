@@ -96,3 +96,21 @@ def test_a_door_that_was_closed_can_be_opened_again(run_directory: Path) -> None
     for _ in range(2):
         with door.opened(cast(HostShell, FakeHost()), run_directory):
             assert door.run(["fail"], 10) == 3
+
+
+def test_of_several_boards_one_is_chosen_and_without_a_choice_they_are_listed(
+    host: FakeHost, run_directory: Path
+) -> None:
+    second = cache.run_directory()
+    other = FakeHost()
+    with door.opened(cast(HostShell, other), second, "with 3 disks"):
+        with pytest.raises(EmulatorError, match=r"these boards run\n") as told:
+            door.run(["fail"], 10)
+        assert str(told.value).count(f"BOARD={door.number(second)}  since ") == 2
+        assert "with 3 disks\n" in str(told.value)
+        assert door.run(["here"], 10, second.name) == 0
+        with pytest.raises(EmulatorError, match="no board 12x runs; there is"):
+            door.run(["fail"], 10, "12x")
+    assert (host.asked, other.asked) == ([], ["here"])
+    assert door.run(["alone"], 10, door.number(run_directory)) == 0
+    assert host.asked == ["alone"]
