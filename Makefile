@@ -93,7 +93,7 @@ lock: setup
 clean:
 	@# By name: the cache may have been put where other things are.
 	@[ ! -d '$(cache)' ] || { echo 'emptying $(cache)'; cd '$(cache)' && \
-	    rm -rf apt base bench image lint lock log packages pip project run tmp venv *.lock; }
+	    rm -rf apt base bench image lint lock log packages pc pip project run tmp venv *.lock; }
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

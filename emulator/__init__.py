@@ -3,6 +3,7 @@
 from emulator.errors import EmulatorError
 from emulator.machine import Machine
 from emulator.options import Drive, MachineOptions
+from emulator.pc import Pc, PcShell
 from emulator.shell import HostBlock, HostShell, UartShell
 
 __all__ = [
@@ -12,5 +13,7 @@ __all__ = [
     "HostShell",
     "Machine",
     "MachineOptions",
+    "Pc",
+    "PcShell",
     "UartShell",
 ]

@@ -71,7 +71,9 @@ def _run(options: argparse.Namespace) -> int:
     machine = _machine_options(options)
     for result in filter(None, (options.screenshot, options.uart_log)):
         _check_writable(result)
-    wishes = session.Wishes(options.timeout, options.disks, options.screenshot, options.uart_log)
+    wishes = session.Wishes(
+        options.timeout, options.disks, options.screenshot, options.uart_log, options.host == "pc"
+    )
     terminal = sys.stdin.isatty() and sys.stdout.isatty() and not options.no_terminal
     if options.port:
         return session.on_a_port(machine, wishes)
@@ -286,6 +288,13 @@ def _parser() -> _Parser:
     )
     board.add_argument(
         "--udc-delay", type=_seconds(0), default=0, metavar="S", help="seconds they come late"
+    )
+    board.add_argument(
+        "--host",
+        choices=("same", "pc"),
+        default="same",
+        help="the USB host: the board's own kernel, or a second machine with Debian's udev and"
+        " udisks, over USB/IP; `make host` speaks to it (default: same)",
     )
     board.add_argument("--super-speed", action="store_true", help="USB 3 rather than 2")
     board.add_argument(

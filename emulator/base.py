@@ -27,6 +27,8 @@ MODULES = (
     # The board: what the real image has built in. xhci and ahci stand behind PCIe there.
     "nvme sdhci-pci xhci-pci ahci leds-gpio ledtrig-timer ledtrig-default-on",
     "ledtrig-oneshot ledtrig-pattern virtio_pci virtio-gpu virtio_console",
+    # The cable to a PC that is a machine of its own.
+    "virtio_net",
     # For tests: other kinds of disk, and file systems on them.
     "null_blk loop dm-mod ext4 crc32c_generic vfat nls_cp437 nls_iso8859-1 nls_ascii nls_utf8",
 )
@@ -132,7 +134,9 @@ def _build(debs: Sequence[Path], draft: Path) -> None:
             cache.output_of(["dpkg-deb", "-x", deb, target], what=f"unpack {deb.name}")
         (kernel,) = (draft / "kernel" / "boot").glob("vmlinuz-*")
         shutil.copyfile(kernel, base.kernel)
-        _pick_modules(draft / "kernel" / "lib/modules", root)
+        pick_modules(draft / "kernel" / "lib/modules", root, " ".join(MODULES))
+        for binary in (root / "lib/modules").glob("*/modules.*.bin"):
+            binary.unlink()  # for kmod; BusyBox reads the text
     for pattern in PRUNED:
         for path in root.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -170,8 +174,8 @@ def _lay_skeleton(base: Base) -> None:
             link.symlink_to("/bin/busybox")
 
 
-def _pick_modules(source: Path, root: Path) -> None:
-    """Copy MODULES and what they need, and index them as modprobe wants it."""
+def pick_modules(source: Path, root: Path, wanted: str) -> None:
+    """Copy these modules and what they need, and index them as modprobe wants it."""
     (version,) = source.iterdir()
     files = {_module_name(path.stem): path for path in version.rglob("*.ko")}
     builtin = {
@@ -179,15 +183,13 @@ def _pick_modules(source: Path, root: Path) -> None:
         for line in (version / "modules.builtin").read_text().splitlines()
     }
     target = root / "lib/modules" / version.name
-    for name in _closure(files, builtin, " ".join(MODULES).split()):
+    for name in _closure(files, builtin, wanted.split()):
         copy = target / files[name].relative_to(version)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(files[name], copy)
     for index in version.glob("modules.*"):
         shutil.copyfile(index, target / index.name)
     cache.output_of(["/sbin/depmod", "-b", root, version.name], what="index the kernel's modules")
-    for binary in target.glob("modules.*.bin"):  # for kmod; BusyBox reads the text
-        binary.unlink()
 
 
 def _closure(files: dict[str, Path], builtin: set[str], wanted: Iterable[str]) -> Iterator[str]:

@@ -1,37 +1,25 @@
 """One emulated board: QEMU, from its first instruction to its end."""
 
 import contextlib
-import ctypes
 import os
 import re
-import shutil
-import signal
 import socket
-import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from emulator import cache, devicetree, image
+from emulator import cable, devicetree, image
 from emulator.errors import EmulatorError
 from emulator.options import GIB, MIB, Drive, MachineOptions
-from emulator.qmp import Monitor
+from emulator.qemu import QEMU, Qemu
 
-QEMU = "qemu-system-aarch64"
 CMDLINE = "console=tty1 console=ttyAMA0,115200 root=/dev/ram0 rootwait loglevel=3"
 FASTER = "cryptomgr.notests"  # saves 0.6 s of self-tests that a CM4's kernel has not built in
 DISK_MODULES = "sdhci-pci nvme ahci xhci-pci"
 DEFAULT_SIZE = GIB
 UNPLUG_S = 20  # the slot powers off five seconds after the attention button
-PR_SET_PDEATHSIG = 1
 LED_TRACE = re.compile(
     rf"@(?P<time>\d+\.\d+):pl061_set_output .* output {devicetree.LED_LINE} to (?P<level>[01])"
 )
-
-
-QEMU_PREFIX = re.compile(rf"^(?:\S+Z )?{QEMU}: ")
 
 
 @dataclass(frozen=True)
@@ -51,25 +39,12 @@ def check_sd_size(size_bytes: int) -> None:
         )
 
 
-def complaint(said: str) -> str:
-    """What QEMU said when it did not start, less what says nothing to a person."""
-    kept = [
-        QEMU_PREFIX.sub("", line)
-        for line in said.splitlines()
-        if "char device redirected" not in line
-    ]
-    text = "\n".join(kept).strip()
-    if re.search(r"Failed to get .* lock", text):
-        text += "\n  hint: another program, an emulated board perhaps, has the image open"
-    return text
-
-
 def nvme_serial(index: int, drive: Drive) -> str:
     """The serial number of the board's NVMe disk `index`."""
     return drive.serial or f"nvme-{index}"
 
 
-class Machine:
+class Machine(Qemu):
     """A board from power-on to power-off; a context manager that never leaves a QEMU behind.
 
         with Machine(options) as machine:
@@ -82,83 +57,14 @@ class Machine:
 
     def __init__(self, options: MachineOptions, directory: Path | None = None) -> None:
         """Nothing happens yet. `directory` keeps images and logs; without, a temporary one."""
+        super().__init__(directory)
         self.options = options
-        self.directory = directory or Path()
-        self._temporary = directory is None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._monitor: Monitor | None = None
         self.drives: dict[str, Disk] = {}
         self._plugged: dict[str, str] = {}  # NVMe name: the port it is in
-
-    def __enter__(self) -> Self:
-        """Start QEMU, the CPU still stopped: open the serial ports, then `go()`."""
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Kill QEMU and remove the temporary directory."""
-        self.kill()
-
-    def start(self) -> None:
-        """Build the image, make the drives and start QEMU with its CPU stopped.
-
-        Raises EmulatorError if something is missing or QEMU does not take an option.
-        """
-        if self._temporary:
-            self.directory = cache.run_directory()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        try:
-            self._start()
-        except BaseException:
-            self.kill()
-            raise
-
-    def go(self) -> None:
-        """Let the CPU run: power-on."""
-        self.started_at = time.time()
-        self.monitor.execute("cont")
-
-    @property
-    def monitor(self) -> Monitor:
-        """QEMU's monitor. Raises EmulatorError if the machine does not run."""
-        if self._monitor is None:
-            raise EmulatorError("the emulated board does not run")
-        return self._monitor
-
-    @property
-    def running(self) -> bool:
-        """Whether QEMU is there (the board may be off all the same)."""
-        return self._process is not None and self._process.poll() is None
 
     def image_path(self, drive: str) -> Path:
         """The image file of "sd", "nvme0", "nvme1", … or of a disk plugged in later."""
         return self.drives[drive].path
-
-    def kill(self) -> None:
-        """SIGKILL: what pulling the plug is to a board. Images keep what was written to them."""
-        if self._monitor is not None:
-            self._monitor.close()
-            self._monitor = None
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        if self._temporary and self.directory != Path():
-            shutil.rmtree(self.directory, ignore_errors=True)
-
-    def power_off(self) -> None:
-        """End QEMU in good order, so that it writes out what it holds of the images."""
-        with contextlib.suppress(EmulatorError):
-            self.monitor.execute("quit")
-        if self._process is not None:
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired as error:
-                raise EmulatorError("QEMU did not end within 10 s of being told to") from error
 
     def screendump(self, target: Path) -> None:
         """Write what HDMI shows to `target`, as PNG."""
@@ -230,15 +136,15 @@ class Machine:
             "USB_SETTLE_S": options.usb_settle_s,
             "SUPER_SPEED": int(options.super_speed),
             "READ_ONLY": " ".join(self._read_only()),
+            "CABLE": "usbip" if options.cable else "",
             "DISK_MODULES": DISK_MODULES if options.load_disk_drivers else "",
         }
+        more_packages = (*options.packages, *(cable.PACKAGES if options.cable else ()))
         if options.rootfs and options.kernel:
             image.build_over(initramfs, options.rootfs, settings, files)
             kernel = options.kernel
         else:
-            kernel = image.build(
-                initramfs, settings, files, options.checkout, options.packages
-            ).kernel
+            kernel = image.build(initramfs, settings, files, options.checkout, more_packages).kernel
         board = [QEMU, "-M", "virt", "-cpu", "cortex-a72", "-smp", "2"]
         board += ["-m", str(options.ram_mib), "-nodefaults", "-display", "none"]
         devicetree.write(
@@ -257,8 +163,13 @@ class Machine:
         command += ["-device", f"virtio-gpu-pci,xres={width},yres={height}"]
         command += ["-trace", "pl061_set_output", "-D", str(self.directory / "trace.log")]
         command += ["-msg", "timestamp=on", *self._drive_arguments(), *options.qemu_arguments]
-        with theirs:
-            self._process = self._launch(command, theirs)
+        with theirs, contextlib.ExitStack() as stack:
+            descriptors = [theirs.fileno()]
+            if options.cable:
+                end = stack.enter_context(cable.end(options.cable, "board", "pc"))
+                command += end.arguments
+                descriptors.append(end.descriptor)
+            self._process = self._launch(command, descriptors)
         self._connect(ours)
 
     def _read_only(self) -> list[str]:
@@ -273,44 +184,6 @@ class Machine:
     def _cmdline(self) -> str:
         """The kernel's command line."""
         return " ".join(filter(None, (CMDLINE, FASTER, self.options.cmdline)))
-
-    def _launch(self, command: list[str], monitor: socket.socket) -> "subprocess.Popen[bytes]":
-        """Start QEMU such that it dies with us."""
-        libc = ctypes.CDLL(None)
-        parent = os.getpid()
-
-        def die_with_parent() -> None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
-
-        with (self.directory / "qemu.log").open("wb") as log:
-            try:
-                return subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=[monitor.fileno()],
-                    preexec_fn=die_with_parent,
-                    start_new_session=True,  # a terminal's Ctrl-C is for the board
-                )
-            except FileNotFoundError as error:
-                raise EmulatorError(f"{QEMU} is not installed", hint="run: make setup") from error
-
-    def _connect(self, connection: socket.socket) -> None:
-        """Greet the monitor and ask for the serial ports."""
-        try:
-            self._monitor = Monitor(connection)
-            devices = self._monitor.execute("query-chardev")
-        except EmulatorError as error:
-            said = complaint((self.directory / "qemu.log").read_text(errors="replace"))
-            if said:
-                raise EmulatorError(f"QEMU did not start: {said}") from error
-            raise
-        ports = {device["label"]: device["filename"] for device in devices}
-        self.uart_path = ports["uart"].removeprefix("pty:")
-        self.host_path = ports["host"].removeprefix("pty:")
 
     def _drive_arguments(self) -> list[str]:
         """The SD card, the NVMe disks, the spare ports."""

@@ -54,6 +54,9 @@ class MachineOptions:
     qemu_arguments: tuple[str, ...] = ()  # added to QEMU's
     packages: tuple[str, ...] = ()  # Debian's, laid over the base; with all that they need
     checkout: Path = CHECKOUT  # whose gadgetd/ and rootfs-overlay/ the board runs
+    # Where the cable to a PC that is a machine of its own lies (emulator/pc.py): a usbip-vudc takes
+    # the place of all `udcs`. None: the board's kernel is its host too.
+    cable: Path | None = None
     # Instead of Debian's kernel and of base, checkout and overlay: a built image's. Both or none.
     kernel: Path | None = None
     rootfs: Path | None = None  # an initramfs, compressed or not

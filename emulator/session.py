@@ -5,6 +5,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import sys
 import termios
@@ -12,15 +13,16 @@ import threading
 import time
 import tty
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emulator import door
+from emulator import cache, door
 from emulator.cache import say
 from emulator.errors import EmulatorError
 from emulator.line import Line
 from emulator.machine import Machine
 from emulator.options import MachineOptions
+from emulator.pc import Pc, PcShell
 from emulator.shell import HostBlock, HostShell
 
 END_KEY = b"\x1d"  # Ctrl-]
@@ -50,24 +52,28 @@ TRY_THIS = """\
 class Wishes:
     """What is to come of a run besides a board that runs.
 
-    `disks`: how many the host is to see, for a configuration that leaves some out.
+    `disks`: how many the host is to see, for a configuration that leaves some out. `pc`: the host
+    is a machine of its own.
     """
 
     timeout_s: float
     disks: int | None
     screenshot: Path | None
     uart_log: Path | None
+    pc: bool = False
 
 
 def attended(options: MachineOptions, wishes: Wishes) -> int:
     """Run the board with its UART in this terminal until Ctrl-] or until it is switched off."""
-    with Machine(options) as machine, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        options, pc = _with_pc(options, wishes, stack)
+        machine = stack.enter_context(Machine(options))
         say(_described(options))
         print(TRY_THIS.format(number=door.number(machine.directory)), flush=True)
         out = sys.stdout.fileno()
         line = Line(machine.uart_path, log=_fresh(wishes.uart_log), tap=_writer(out))
         stack.callback(line.close)
-        host = HostShell(machine.host_path)
+        host = pc or HostShell(machine.host_path)
         stack.callback(host.close)
         tables = _Tables("\r\n")
         watcher = threading.Thread(target=_watch, args=(host, tables), daemon=True)
@@ -95,13 +101,15 @@ def attended(options: MachineOptions, wishes: Wishes) -> int:
 
 def unattended(options: MachineOptions, wishes: Wishes) -> int:
     """Boot the board, its UART going to stdout; 0 if the host comes to see every drive, else 1."""
-    with Machine(options) as machine, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        options, pc = _with_pc(options, wishes, stack)
+        machine = stack.enter_context(Machine(options))
         say(_described(options))
         line = Line(
             machine.uart_path, log=_fresh(wishes.uart_log), tap=_writer(sys.stdout.fileno())
         )
         stack.callback(line.close)
-        host = HostShell(machine.host_path)
+        host = pc or HostShell(machine.host_path)
         stack.callback(host.close)
         stack.enter_context(door.opened(host, machine.directory, _described(options)))
         machine.go()
@@ -127,9 +135,11 @@ def on_a_port(options: MachineOptions, wishes: Wishes) -> int:
     Only then is the board switched on: the program hears it from its first byte. Raises
     EmulatorError if nobody has opened the port after `wishes.timeout_s`.
     """
-    with Machine(options) as machine, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        options, pc = _with_pc(options, wishes, stack)
+        machine = stack.enter_context(Machine(options))
         say(_described(options))
-        host = HostShell(machine.host_path)
+        host = pc or HostShell(machine.host_path)
         stack.callback(host.close)
         print(f"uart: {machine.uart_path}", flush=True)
         tables = _Tables("\n")
@@ -143,6 +153,23 @@ def on_a_port(options: MachineOptions, wishes: Wishes) -> int:
         if wishes.screenshot and machine.running:
             machine.screendump(wishes.screenshot)
     return 0
+
+
+def _with_pc(
+    options: MachineOptions, wishes: Wishes, stack: contextlib.ExitStack
+) -> tuple[MachineOptions, PcShell | None]:
+    """Boot the PC, if there is to be one, with the cable in; the board's options with its end."""
+    if not wishes.pc:
+        return options, None
+    directory = cache.run_directory()
+    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    pc = stack.enter_context(Pc(directory))
+    say("starting the PC")
+    shell = PcShell(pc.host_path)
+    pc.go()
+    shell.wait_until_ready()
+    shell.plug()
+    return replace(options, cable=directory), shell
 
 
 def _until_opened(port: str, timeout_s: float) -> None:
@@ -204,7 +231,8 @@ def _described(options: MachineOptions) -> str:
     """What has been put together, in words."""
     parts = [f"{options.ram_mib} MiB of RAM", "an SD card" if options.sd else "no SD card"]
     parts.append(f"{len(options.nvme)} NVMe disk{'' if len(options.nvme) == 1 else 's'}")
-    parts.append(f"{options.udcs} USB controller{'' if options.udcs == 1 else 's'}")
+    cable = "a PC at the cable" if options.cable else ""
+    parts.append(cable or f"{options.udcs} USB controller{'' if options.udcs == 1 else 's'}")
     return f"starting {options.model}: {', '.join(parts)}"
 
 

@@ -9,8 +9,8 @@ from typing import Never
 import pytest
 
 from emulator.__main__ import main
-from emulator.machine import complaint
 from emulator.options import GIB, MIB, MachineOptions
+from emulator.qemu import complaint
 from emulator.session import Wishes, table
 from emulator.shell import HostBlock
 
