@@ -33,6 +33,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="USB serial number of its disks on this machine (default: the UART is asked)",
     )
     group.addoption(
+        "--kills",
+        type=int,
+        default=2,
+        metavar="N",
+        help="how often the board, the PC and the cable between them are taken away (default: 2)",
+    )
+    group.addoption(
         "--board-write",
         action="store_true",
         help="also run tests that write to the board's disks; they put back what was there",

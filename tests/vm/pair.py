@@ -73,6 +73,11 @@ class Pair:
         assert self._inside, "the board is off"
         return self._inside
 
+    def pc_console(self) -> str:
+        """What came out of the PC's serial port, /dev/ttyAMA0 there, since it was switched on."""
+        assert self._pc, "the PC is off"
+        return (self._pc.directory / "pc.log").read_text(errors="replace")
+
     def boot_pc(self) -> None:
         """Switch the PC on; the cable is out. Returns when it takes commands."""
         self._pc = Pc(self.directory)

@@ -1,0 +1,127 @@
+"""Board, PC or cable are taken away while the PC writes: nothing that was acknowledged is lost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from emulator import Drive, HostBlock, MachineOptions
+from tests.vm.board import BOOT_S, WAIT_S, until
+from tests.vm.conftest import Bench
+from tests.vm.hostside import CHUNK, chunk
+from tests.vm.pair import Pair
+
+pytestmark = pytest.mark.emulated
+
+MIB = 1 << 20
+SIZES = [16 * MIB, 16 * MIB]
+FIRST, COUNT = 16, 128
+AT_LEAST = 4
+"""Chunks that are acknowledged before anything is taken away."""
+WRITER = f"""
+import os, struct, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+console = os.open("/dev/ttyAMA0", os.O_WRONLY | os.O_NOCTTY)
+for step in range(1 << 30):
+    number, generation = {FIRST} + step % {COUNT}, int(sys.argv[2]) + step // {COUNT}
+    data = struct.pack("<QQ", number, generation) * ({CHUNK} // 16)
+    os.pwrite(fd, data, number * {CHUNK})
+    os.fsync(fd)
+    os.write(console, b"written %d %d.\\n" % (number, generation))
+"""
+"""Runs on the PC: chunk after chunk through its cache, each acknowledged after an fsync."""
+
+
+@pytest.fixture(scope="module")
+def pair(bench: Bench) -> Iterator[Pair]:
+    """A board and a PC, the cable in."""
+    bench.switch_off()
+    sd, nvme = SIZES
+    pair = Pair(bench.directory("pc_killed"), MachineOptions(sd=Drive(sd), nvme=(Drive(nvme),)))
+    try:
+        pair.boot_pc()
+        pair.boot_board()
+        pair.plug()
+        yield pair
+    finally:
+        pair.close()
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> range:
+    """One number for each time that something is taken away."""
+    return range(request.config.getoption("--kills"))
+
+
+def begin(pair: Pair, disk: HostBlock, generation: int) -> None:
+    """Have the PC write, and return once some chunks are acknowledged."""
+    pair.host.check(
+        f"cat >/tmp/writer <<'END'\n{WRITER}\nEND\n"
+        f"python3 -S /tmp/writer {disk.device} {generation} >/tmp/writer.said 2>&1 &"
+    )
+    until("chunks are written", lambda: len(acknowledged(pair, generation)) >= AT_LEAST)
+
+
+def acknowledged(pair: Pair, since: int) -> dict[int, int]:
+    """Chunk to generation, of what the PC has said is written, from this generation on."""
+    said = re.findall(r"written (\d+) (\d+)\.\r?\n", pair.pc_console())
+    return {int(n): int(g) for n, g in said if int(g) >= since}
+
+
+def assert_written(pair: Pair, told: dict[int, int]) -> None:
+    """Each chunk is in the disk's image as it was acknowledged, or as a later one."""
+    assert len(told) >= AT_LEAST
+    with (pair.directory / "nvme0.img").open("rb") as image:
+        for number, generation in told.items():
+            image.seek(number * CHUNK)
+            found = image.read(CHUNK)
+            assert found in (chunk(number, generation), chunk(number, generation + 1)), number
+
+
+def take_away(pair: Pair, kills: range, first: int, how: Callable[[], None]) -> None:
+    """Write, take something away, look at the image, put it back and begin again."""
+    for kill in kills:
+        generation = (first + kill) * 1000
+        disk = pair.host.wait_for_blocks(2, BOOT_S)[1]
+        begin(pair, disk, generation)
+        told = acknowledged(pair, generation)
+        how()
+        assert_written(pair, told)
+
+
+def test_the_cable_is_pulled_while_the_pc_writes(pair: Pair, kills: range) -> None:
+    def pull() -> None:
+        since = pair.board.uart.line.position
+        pair.unplug()
+        pair.board.expect_event(since, event="lun", lun=1, life="waiting for host")
+        pair.plug()
+
+    take_away(pair, kills, 1, pull)
+    pair.host.wait_for_blocks(2, WAIT_S)
+
+
+def test_the_board_is_killed_while_the_pc_writes(pair: Pair, kills: range) -> None:
+    def kill() -> None:
+        pair.kill_board()
+        until("the disks are gone", lambda: pair.host.blocks() == [])
+        pair.boot_board()
+        pair.plug()
+
+    take_away(pair, kills, 100, kill)
+    pair.host.wait_for_blocks(2, BOOT_S)
+
+
+def test_the_pc_is_killed_while_it_writes_and_the_next_one_is_served(
+    pair: Pair, kills: range
+) -> None:
+    def kill() -> None:
+        since = pair.board.uart.line.position
+        pair.kill_pc()
+        pair.board.expect_event(since, event="lun", lun=1, life="waiting for host")
+        pair.boot_pc()
+        pair.plug()
+
+    take_away(pair, kills, 200, kill)
+    pair.host.wait_for_blocks(2, BOOT_S)
