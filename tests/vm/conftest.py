@@ -35,9 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--kills",
         type=int,
-        default=2,
+        default=1,
         metavar="N",
-        help="how often the board, the PC and the cable between them are taken away (default: 2)",
+        help="how often the board, the PC and the cable between them are taken away (default: 1)",
     )
     group.addoption(
         "--board-write",
