@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulator import cache, cpio, packages
+from bootimg import cpio
+from emulator import cache, packages
 from emulator.errors import EmulatorError
 
 PYTHON = "usr/lib/python3.11"

@@ -12,7 +12,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from emulator import base, cache, cpio, packages
+from bootimg import cpio
+from emulator import base, cache, packages
 from emulator.errors import EmulatorError
 
 GUEST = Path(__file__).with_name("guest")
@@ -133,7 +134,8 @@ def _installed(
         "0",
     )
     record = f"{base.SITE_PACKAGES}/gadgetd-{version}.dist-info"
-    scripts = re.findall(r'^([\w-]+) = "([\w.]+):(\w+)"$', pyproject, re.MULTILINE)
+    # The PC's command, of another package, is not for the board.
+    scripts = re.findall(r'^([\w-]+) = "(gadgetd\.[\w.]+):(\w+)"$', pyproject, re.MULTILINE)
     yield cpio.directory(record)
     yield cpio.file(
         f"{record}/METADATA",
