@@ -2,7 +2,7 @@
 # where it works and is done at once when there is nothing to do.
 cache := $(or $(GADGETD_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gadgetd)
 python := '$(cache)/venv/bin/python'
-sources := $(wildcard gadgetd emulator tests bench buildroot-package)
+sources := $(wildcard gadgetd bootimg emulator tests bench buildroot-package)
 # What a person writes behind ARGS= and BOARD= goes to the programs in the environment, as it was
 # written. In a recipe it would be this PC's shell that runs what stands behind a `;`, and exported
 # under its own name make would first look for $(shell ...) in it.

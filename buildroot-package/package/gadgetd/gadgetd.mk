@@ -7,7 +7,7 @@
 GADGETD_VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' $(GADGETD_SITE)/gadgetd/__init__.py)
 GADGETD_SITE = $(BR2_EXTERNAL_GADGETD_PATH)/..
 GADGETD_SITE_METHOD = local
-GADGETD_SETUP_TYPE = flit
+GADGETD_SETUP_TYPE = setuptools
 GADGETD_LICENSE = MIT
 GADGETD_LICENSE_FILES = LICENSE
 
@@ -18,6 +18,12 @@ GADGETD_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = \
 	--include /gadgetd --include '/gadgetd/**' \
 	--include /pyproject.toml --include /README.md --include /LICENSE \
 	--exclude '*'
+
+# The PC's tool is no part of what is built here, so neither is its command.
+define GADGETD_DROP_BOOTIMG
+	$(SED) '/^gadgetd-bootimg = /d' $(@D)/pyproject.toml
+endef
+GADGETD_POST_RSYNC_HOOKS += GADGETD_DROP_BOOTIMG
 
 # A module that is gone from the source must not stay in the image. The script
 # too: Buildroot's installer refuses to replace one that it has no record of,
