@@ -1,0 +1,155 @@
+"""boot.img changed on the PC: what `gadgetd-bootimg configure` sets is what the board does.
+
+An image is made of the emulator's own kernel and root, changed, and taken apart again as the
+firmware does it; what comes out is booted. The emulator's second channel has a shell of its own,
+which looks for those that the board must not give.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from bootimg import cli, fat, firmware
+from emulator import Drive, MachineOptions, base, image
+from tests.vm.board import BOOT_S, WAIT_S, Board, until
+from tests.vm.conftest import Bench
+
+pytestmark = pytest.mark.emulated
+
+MIB = 1 << 20
+SD_SIZE, NVME_SIZE = 64 * MIB, 100 * MIB
+NVME_ONLY = "disks:\n  - kind: nvme\n    read_only: true\n"
+# openssl passwd -6 -salt gadgetd secret
+HASH = (
+    "$6$gadgetd$EpSGNNkyfOSVCSVtQPbgdAqKMvrbCRqeQzOV.n4vz"
+    "/qrgmF.eGvJ1BsMErzAUe2bV0v.wZvQkxz4mRIgBFuX./"
+)
+GIVES_A_SHELL = "ps -o args | grep -E '[g]etty|[/]bin/login|^-'"
+
+
+def made(
+    top: Path, *settings: str, pack: Callable[[bytes], bytes], config: str = ""
+) -> MachineOptions:
+    """A board with what the firmware would load of a boot.img with these settings."""
+    ground = base.get()
+    source, boot_img, changed = top / "source", top / "boot.img", top / "changed.img"
+    (source / "overlays").mkdir(parents=True)
+    root = ground.archive.read_bytes() + image.project_layer(ground).read_bytes()
+    for name, data in {
+        "Image": ground.kernel.read_bytes(),
+        "rootfs.cpio.z": pack(root),
+        "config.txt": b"arm_64bit=1\nkernel=Image\ninitramfs rootfs.cpio.z\ndtoverlay=dwc2\n",
+        "cmdline.txt": b"console=tty1\n",
+        "start4.elf": b"stand-in",
+        "bcm2711-rpi-cm4.dtb": b"stand-in",
+        "overlays/dwc2.dtbo": b"stand-in",
+    }.items():
+        (source / name).write_bytes(data)
+    arguments = list(settings)
+    if config:
+        (top / "my.yaml").write_text(config)
+        arguments += ["--config", str(top / "my.yaml")]
+    assert cli.main(["create", str(source), "-o", str(boot_img)]) == 0
+    assert cli.main(["configure", str(boot_img), *arguments, "-o", str(changed)]) == 0
+
+    found = fat.read(changed.read_bytes(), str(changed))
+
+    def content(name: str) -> bytes:
+        file = found.find(name)
+        assert file is not None, name
+        return found.read(file)
+
+    plan = firmware.plan(content("config.txt"))
+    kernel, rootfs = top / "kernel", top / "rootfs"
+    kernel.write_bytes(content(plan.kernel))
+    rootfs.write_bytes(b"".join(map(content, plan.initramfs)))
+    return MachineOptions(
+        sd=Drive(size_bytes=SD_SIZE),
+        nvme=(Drive(size_bytes=NVME_SIZE),),
+        kernel=kernel,
+        rootfs=rootfs,
+        cmdline=content(plan.cmdline).decode().strip().removeprefix("console=tty1").strip(),
+    )
+
+
+def shell_of_the_host(board: Board) -> None:
+    """Wait until the emulator's own channel answers."""
+    board.host.wait_until_ready(BOOT_S)
+
+
+def gives_no_shell(board: Board) -> None:
+    """Nothing runs that would let anybody in, and the UART answers no key."""
+    status, said = board.host.run(GIVES_A_SHELL)
+    assert status == 1, said
+    assert board.host.check("grep ^root: /etc/passwd").startswith("root:!:")
+    since = board.uart.line.position
+    board.uart.line.send(b"\nroot\n\n")
+    # A getty would be there again within a second of having been left out by chance.
+    board.host.check("sleep 2")
+    assert "ogin:" not in board.uart.line.text()
+    assert "#" not in board.uart.line.text(since)
+
+
+def test_settings_lock_that_fits_and_password_are_what_the_board_has(
+    bench: Bench, tmp_path: Path
+) -> None:
+    options = made(
+        tmp_path,
+        *("--for", "*a1b2c3d4", "--hostname", "bench-7", "--root-password", HASH),
+        *("--cmdline-add", "from.boot_img=1"),
+        pack=zstandard.ZstdCompressor(level=1).compress,
+        config=NVME_ONLY,
+    )
+    board = bench.boot("bootimg", options, login=False)
+    shell_of_the_host(board)
+    (block,) = board.host.wait_for_blocks(1)
+    assert block.size_bytes == NVME_SIZE
+    assert block.ro
+    line, since = board.uart.line, 0
+    _, since = line.expect("bench-7 login: ", BOOT_S)
+    line.send(b"root\n")
+    _, since = line.expect("Password: ", WAIT_S, since)
+    line.send(b"secret\n")
+    line.expect(r"bench-7:\S+# ", WAIT_S, since)
+    line.send(b"cat /proc/cmdline\n")
+    line.expect("from.boot_img=1", WAIT_S, since)
+
+
+def test_without_a_login_the_disks_are_there_and_no_shell_is(bench: Bench, tmp_path: Path) -> None:
+    options = made(tmp_path, "--no-login", pack=lambda root: gzip.compress(root, 1))
+    board = bench.boot("bootimg-no-login", options, login=False)
+    shell_of_the_host(board)
+    blocks = board.host.wait_for_blocks(2)
+    assert sorted(block.size_bytes for block in blocks) == [SD_SIZE, NVME_SIZE]
+    gives_no_shell(board)
+
+
+def test_a_board_that_is_locked_out_exports_nothing_and_says_so(
+    bench: Bench, tmp_path: Path
+) -> None:
+    options = made(
+        tmp_path,
+        *("--for", "100000000badcafe", "*0001", "--no-login"),
+        pack=lambda root: lzma.compress(root, preset=0, check=lzma.CHECK_CRC32),
+    )
+    board = bench.boot("bootimg-locked", options, login=False)
+    shell_of_the_host(board)
+    sentences = ("locked to other boards", "10000000a1b2c3d4")
+    for text in sentences:
+        board.uart.line.expect(re.escape(text), BOOT_S)
+
+    def on_screen() -> bool:
+        shown = board.host.check("tr -s ' ' </dev/vcs1")
+        return all(text in shown for text in sentences)
+
+    until("both sentences on HDMI", on_screen)
+    assert not board.host.blocks()
+    assert board.host.check("cat /sys/class/udc/*/state").strip() == "not attached"
+    gives_no_shell(board)
