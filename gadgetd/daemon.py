@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from gadgetd.blockscan import BlockScan, Pending
-from gadgetd.config.settings import Config, load
+from gadgetd.config.settings import Config, load_for
 from gadgetd.console import Panel
 from gadgetd.disks.arrival_wait import Awaiting
 from gadgetd.disks.dirty_limits import limit
@@ -160,7 +160,7 @@ class Daemon:
 
     def _read(self) -> None:
         try:
-            self._config = load(self._config_path)
+            self._config = load_for(self._config_path, self.status.board.serial)
             self._config_problem = None
         except ConfigError as error:
             self._config_problem = snapshot.to_go_on(problem_of(error))

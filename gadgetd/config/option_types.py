@@ -305,9 +305,9 @@ class Choice(Value):
 
 
 class Several(Value):
-    """A word or a list of them. The list is taken apart by options.py, one scalar at a time."""
+    """A value or a list of them. The list is taken apart by options.py, one scalar at a time."""
 
-    def __init__(self, item: Choice) -> None:
+    def __init__(self, item: Choice | Glob) -> None:
         self.item = item
 
     @property
@@ -319,11 +319,17 @@ class Several(Value):
         array: Schema = {"type": "array", "items": self.item.schema, "minItems": 1}
         return {"anyOf": [self.item.schema, {**array, "uniqueItems": True}]}
 
-    def read(self, given: Scalar) -> tuple[StrEnum, ...]:
+    def read(self, given: Scalar) -> tuple[str, ...]:
         return (self.item.read(given),)
 
     def json(self, value: object) -> object:
         return list(value) if isinstance(value, tuple) else value
+
+    def yaml(self, value: object) -> str:
+        if not isinstance(value, tuple):
+            raise TypeError(value)
+        items = ", ".join(self.item.yaml(item) for item in value)
+        return items if len(value) == 1 else f"[{items}]"
 
 
 class Named(Value):

@@ -26,6 +26,7 @@ from gadgetd.config.option_types import (
 )
 from gadgetd.config.settings import (
     AUTO,
+    BOARDS,
     NONE,
     Config,
     Consoles,
@@ -135,6 +136,11 @@ TABLE: tuple[Option | Section, ...] = (
         listed=True,
     ),
     Section("exclude", DiskMatch, "Which are not, whatever `disks` says.", MATCH, listed=True),
+    Option(
+        BOARDS,
+        Several(Glob('"*a1b2c3d4"')),
+        "Serial numbers, as patterns, of the boards that export anything; others export nothing.",
+    ),
     Section("usb", Usb, "How the board presents itself to the host.", _USB),
     Option("slots", Whole(0, 8), "Empty removable LUNs kept for disks that arrive later."),
     Option(

@@ -21,6 +21,7 @@ CONFIG = Path("/etc/gadgetd.yaml")
 SIZE_LIMIT = 64 << 10
 """Bytes of a configuration file that are read at most."""
 
+BOARDS = "boards"
 AUTO = "auto"
 NONE = "none"
 
@@ -120,6 +121,8 @@ class Config(NamedTuple):
     """The first rule that matches decides; a disk that none matches is not exported."""
     exclude: tuple[DiskMatch, ...] = ()
     """A disk that one of these matches is never exported."""
+    boards: tuple[str, ...] = ("*",)
+    """Globs of the serial numbers of the boards that may export anything."""
     usb: Usb = Usb()
     slots: int = 0
     on_ejected: OnEjected = OnEjected.STAY
@@ -166,6 +169,22 @@ def load(path: Path) -> Config:
     finally:
         os.close(descriptor)
     return parse(data, path)
+
+
+def load_for(path: Path, serial: str) -> Config:
+    """The configuration in the file, on the board with this serial number.
+
+    Raises ConfigError, also if `boards` names others only: a locked board exports nothing.
+    """
+    config = load(path)
+    if not any(fnmatchcase(serial, board) for board in config.boards):
+        raise ConfigError(
+            f"locked to other boards; this one is {serial or 'without a serial number'}",
+            file=path,
+            key=BOARDS,
+            hint="take an image for this board, or one without boards:",
+        )
+    return config
 
 
 def parse(data: bytes | str, file: Path) -> Config:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from gadgetd.blockscan import Pending
-from gadgetd.config.settings import AUTO, Config
+from gadgetd.config.settings import AUTO, BOARDS, Config
 from gadgetd.disks.disk import Verdict
 from gadgetd.errors import GadgetdError
 from gadgetd.export.drive import Export, Waits
@@ -55,6 +55,8 @@ def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
         return Phase.STOPPED, "stopped: nothing is exported; to go on: gadgetd start", facts.problem
     if facts.config is None:
         message = "the configuration is wrong: nothing is exported"
+        if is_lock(facts.config_problem):
+            message = "locked: this board is not one of boards: nothing is exported"
         return Phase.CONFIG_ERROR, message, facts.config_problem
     if facts.starting:
         return Phase.STARTING, "starting", None
@@ -93,6 +95,11 @@ def _no_controller(facts: Facts, config: Config) -> Problem | None:
     waited = f" after {limit_s:g} s" if limit_s else ""
     # What is missing, for how long, and only then what there is instead.
     return Problem(re.sub("(?=[:;] |$)", waited, facts.note, count=1), hint)
+
+
+def is_lock(problem: Problem | None) -> bool:
+    """Whether it is the board lock, whose error has no line: nothing in the file is wrong."""
+    return problem is not None and problem.key == BOARDS and not problem.line
 
 
 def to_go_on(config_problem: Problem) -> Problem:

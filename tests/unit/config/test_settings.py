@@ -263,7 +263,7 @@ def test_a_pattern_that_was_accepted_can_be_matched(pattern: str) -> None:
 
 ERRORS = [
     # text, line, column, key, words of the sentence
-    ("slots: 1\nfoo: 1", 2, 1, "foo", "unknown key; expected one of disks, exclude, usb"),
+    ("slots: 1\nfoo: 1", 2, 1, "foo", "unknown key; expected one of disks, exclude, boards"),
     ("usb:\n  vender_id: 1", 2, 3, "usb.vender_id", "did you mean vendor_id?"),
     ("exclude: [{name: a, read_only: true}]", 1, 21, "exclude[0].read_only", "unknown key"),
     ("slots: 1\nslots: 2", 2, 1, "slots", "twice, first in line 1"),
