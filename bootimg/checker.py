@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bootimg.errors import BootimgError
-from gadgetd.config import CONFIG, parse
+from gadgetd.config import CONFIG, Config, parse
 from gadgetd.errors import ConfigError
 
 PATH = str(CONFIG).replace("\\", "/").lstrip("/")
@@ -15,7 +15,7 @@ class Facts(NamedTuple):
     """What this tool has to know of a configuration."""
 
     acm: bool
-    boards: tuple[str, ...]
+    boards: tuple[str, ...]  # empty: all
 
 
 def check(data: bytes | str, file: Path) -> Facts:
@@ -27,4 +27,4 @@ def check(data: bytes | str, file: Path) -> Facts:
         config = parse(data, file)
     except ConfigError as error:
         raise BootimgError(error.message, hint=error.hint) from error
-    return Facts(config.usb.acm, tuple(getattr(config, "boards", ())))
+    return Facts(config.usb.acm, () if config.boards == Config().boards else config.boards)

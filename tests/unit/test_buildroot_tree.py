@@ -6,7 +6,9 @@ import hashlib
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,10 +65,38 @@ def test_the_package_selects_what_pyproject_requires() -> None:
     for dependency in project["project"]["dependencies"]:
         assert f"select BR2_PACKAGE_PYTHON_{dependency.upper()} " in config
     makefile = (TREE / "package/gadgetd/gadgetd.mk").read_text()
-    assert [re.match(r"\w+", text)[0] for text in project["build-system"]["requires"]] == [  # type: ignore[index]
-        "flit_core"
-    ]
-    assert "GADGETD_SETUP_TYPE = flit\n" in makefile
+    backends = [re.match(r"\w+", text)[0] for text in project["build-system"]["requires"]]  # type: ignore[index]
+    assert backends == ["setuptools"]
+    assert "GADGETD_SETUP_TYPE = setuptools\n" in makefile
+
+
+def test_nothing_of_the_pcs_tool_is_on_the_board(tmp_path: Path) -> None:
+    """Copy what the package copies, run its hook, and build the wheel as Buildroot does."""
+    source = tmp_path / "source"
+    for name in ("gadgetd", "pyproject.toml", "README.md", "LICENSE"):
+        path = CHECKOUT / name
+        if path.is_dir():
+            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, source / name)
+    (tmp_path / "Makefile").write_text(
+        f"BR2_EXTERNAL_GADGETD_PATH = {TREE}\nSED = sed -i -e\n"
+        f"include {TREE}/package/gadgetd/gadgetd.mk\n"
+        "source/.stamp_rsynced:\n"
+        "\t$(foreach hook,$(GADGETD_POST_RSYNC_HOOKS),$(call $(hook)))\n"
+    )
+    subprocess.run(["make", "-s", "-C", tmp_path, "source/.stamp_rsynced"], check=True)
+    build = "import setuptools.build_meta as b, sys; print(b.build_wheel(sys.argv[1]))"
+    command = [sys.executable, "-c", build, str(tmp_path)]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=True)
+    with zipfile.ZipFile(tmp_path / done.stdout.splitlines()[-1]) as wheel:
+        names = wheel.namelist()
+        (points,) = [name for name in names if name.endswith("entry_points.txt")]
+        assert "bootimg" not in wheel.read(points).decode()
+        assert "gadgetd = gadgetd.cli:main" in wheel.read(points).decode()
+    assert not [name for name in names if name.startswith("bootimg")]
+    modules = {path.relative_to(CHECKOUT).as_posix() for path in CHECKOUT.glob("gadgetd/**/*.py")}
+    assert modules <= set(names), "every module of every folder is packaged"
 
 
 def test_the_package_is_built_from_all_that_the_wheel_needs() -> None:
@@ -81,8 +111,9 @@ def test_whatever_is_installed_is_removed_before_it_is_installed_again() -> None
     makefile = (TREE / "package/gadgetd/gadgetd.mk").read_text()
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     removed = makefile.partition("rm -rf")[2].partition("endef")[0].split()
-    for script in project["scripts"]:
-        assert f"$(TARGET_DIR)/usr/bin/{script}" in removed
+    for script, entry in project["scripts"].items():
+        of_the_board = entry.startswith("gadgetd.")
+        assert (f"$(TARGET_DIR)/usr/bin/{script}" in removed) == of_the_board
     assert "$(TARGET_DIR)/usr/lib/python*/site-packages/gadgetd" in removed
 
 
