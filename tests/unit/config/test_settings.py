@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gadgetd.config.options import TABLE, Option
-from gadgetd.config.settings import SIZE_LIMIT, Config, DiskMatch, DiskRule, OnEjected, load, parse
+from gadgetd.config.settings import SIZE_LIMIT, Config, DiskMatch, DiskRule, OnEjected, load, load_for, parse
 from gadgetd.disks.disk import Disk, Kind
 from gadgetd.errors import ConfigError
 
@@ -653,3 +653,32 @@ def test_the_examples_of_rules_show_every_key_of_a_rule() -> None:
     rules = next(row for row in TABLE if row.key == "disks")
     assert not isinstance(rules, Option)
     assert list(yaml.safe_load(text)["disks"][0]) == [option.key for option in rules.options]
+
+
+@pytest.mark.parametrize(
+    ("boards", "serial", "locked"),
+    [
+        ("", "10000000a1b2c3d4", False),
+        ("", "", False),
+        ("boards: 10000000a1b2c3d4a\n", "10000000a1b2c3d4", True),
+        ('boards: ["0", "*a1b2c3d4"]\n', "10000000a1b2c3d4", False),
+        ('boards: ["0", "*a1b2c3d4"]\n', "10000000A1B2C3D4", True),
+        ('boards: "1*"\n', "", True),
+    ],
+)
+def test_a_configuration_is_for_the_boards_that_it_names(
+    tmp_path: Path, boards: str, serial: str, locked: bool
+) -> None:
+    file = tmp_path / "gadgetd.yaml"
+    file.write_text(f"slots: 1\n{boards}")
+    if not locked:
+        assert load_for(file, serial).slots == 1
+        return
+    with pytest.raises(ConfigError, match="locked to other boards") as caught:
+        load_for(file, serial)
+    assert caught.value.key == "boards"
+
+
+def test_a_lock_of_no_board_is_an_error_not_open_to_all() -> None:
+    with pytest.raises(ConfigError, match="the list is empty"):
+        parse("boards: []\n", EXAMPLE)

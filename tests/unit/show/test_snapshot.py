@@ -206,3 +206,12 @@ def test_a_controller_that_another_gadget_has_is_not_missed_in_config_txt() -> N
     assert told is not None
     assert told.message.startswith("no free USB device controller after 10 s: dummy_udc.0")
     assert "unbind" in told.hint
+
+
+def test_a_board_that_is_locked_out_is_told_from_a_wrong_file() -> None:
+    locked = Problem("locked", key="boards")
+    phase, message, problem = phase_of(GOOD._replace(config=None, config_problem=locked))
+    assert (phase, problem) == (Phase.CONFIG_ERROR, locked)
+    assert message == "locked: this board is not one of boards: nothing is exported"
+    wrong = phase_of(GOOD._replace(config=None, config_problem=locked._replace(line=3)))
+    assert "is wrong" in wrong[1]
