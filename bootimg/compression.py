@@ -70,9 +70,14 @@ def _unfold(name: str, data: bytes, where: str) -> tuple[bytes, bytes]:
         return out, gzip.unused_data
     if name == "zstd":
         return _zstd(data, too_much)
-    decompressor: Any = bz2.BZ2Decompressor() if name == "bzip2" else lzma.LZMADecompressor()
-    parts, total = [], 0
-    feed = data
+    return _drain(
+        bz2.BZ2Decompressor() if name == "bzip2" else lzma.LZMADecompressor(), data, too_much
+    )
+
+
+def _drain(decompressor: Any, data: bytes, too_much: BootimgError) -> tuple[bytes, bytes]:
+    """All that a decompressor of the standard library makes of `data`, a part at a time."""
+    parts, total, feed = [], 0, data
     while not decompressor.eof:
         part = decompressor.decompress(feed, _STEP)
         feed = b""
@@ -90,21 +95,10 @@ def _zstd(data: bytes, too_much: BootimgError) -> tuple[bytes, bytes]:
         from compression import zstd  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
         return _zstandard(data, too_much)
-    decompressor = zstd.ZstdDecompressor()
-    parts, total, feed = [], 0, data
     try:
-        while not decompressor.eof:
-            part = decompressor.decompress(feed, _STEP)
-            feed = b""
-            if not part and decompressor.needs_input:
-                raise EOFError("it ends too early")
-            total += len(part)
-            if total > MAX_BYTES:
-                raise too_much
-            parts.append(part)
+        return _drain(zstd.ZstdDecompressor(), data, too_much)
     except zstd.ZstdError as error:
         raise ValueError(str(error)) from error
-    return b"".join(parts), decompressor.unused_data
 
 
 def _zstandard(data: bytes, too_much: BootimgError) -> tuple[bytes, bytes]:

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     """Leave nothing behind of a wrapper that is still running."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
-            if os.name == "posix":
+            if sys.platform != "win32":
                 os.killpg(process.pid, signal.SIGKILL)
             else:
                 process.kill()
