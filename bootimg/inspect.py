@@ -122,7 +122,8 @@ def _signature(
     ours = bool(lines) and lines[0] == hashlib.sha256(data).hexdigest()
     if not ours:
         text = "boot.sig beside it is for another image: sign it again"
-        problems.append(firmware.Problem(firmware.ERROR, text))
+        # A board without secure boot does not look at it.
+        problems.append(firmware.Problem(firmware.WARNING, text))
     ts = next((line[4:] for line in lines if line.startswith("ts: ")), "")
     return {
         "of_this_image": ours,

@@ -65,7 +65,7 @@ def test_the_lock_and_the_signature_are_told(tmp_path: Path, capsys: Said) -> No
     arguments = ["configure", str(image), "--for", "1000", "*ab", "-o", str(locked)]
     assert cli.main(arguments) == cli.DONE
     (tmp_path / "boot.sig").write_text(f"{'0' * 64}\nts: 1\n")
-    report = inspected(locked, capsys, cli.NO)
+    report = inspected(locked, capsys)
     assert report["gadgetd"]["boards"] == ["1000", "*ab"]  # type: ignore[index]
     assert report["settings"] == {"boards": ["1000", "*ab"]}
     assert "boot.sig beside it is for another image" in problems(report)
