@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from emulator import base, cable, cache, cpio, packages
+from bootimg import cpio
+from emulator import base, cable, cache, packages
 from emulator.image import GUEST
 from emulator.qemu import QEMU, Qemu
 from emulator.shell import HostShell

@@ -36,7 +36,6 @@ TICK_S = 0.5
 """How often counters and LUNs are looked at while a host is there: an eject raises no event."""
 RETRY_S = 5.0
 """How long after a step that the kernel refused it is tried again."""
-
 REFUSED_S = 60.0
 """After which it is tried again if there is no host: none takes so long to set a gadget up."""
 

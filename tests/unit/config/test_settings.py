@@ -15,7 +15,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gadgetd.config.options import TABLE, Option
-from gadgetd.config.settings import SIZE_LIMIT, Config, DiskMatch, DiskRule, OnEjected, load, load_for, parse
+from gadgetd.config.settings import (
+    SIZE_LIMIT,
+    Config,
+    DiskMatch,
+    DiskRule,
+    OnEjected,
+    load,
+    load_for,
+    parse,
+)
 from gadgetd.disks.disk import Disk, Kind
 from gadgetd.errors import ConfigError
 
