@@ -1,14 +1,5 @@
 include $(sort $(wildcard $(BR2_EXTERNAL_GADGETD_PATH)/package/*/*.mk))
 
-# What rpiboot sends first is in its own source. It is taken from there, so Buildroot's version and
-# hash hold for it too. bootfiles.bin is the newer one and knows the newer modules' memory;
-# rpiboots from before it look for bootcode4.bin.
-define GADGETD_BOOTCODE
-	$(INSTALL) -D -m 0644 $(@D)/firmware/bootfiles.bin $(BINARIES_DIR)/rpiboot/bootfiles.bin
-	$(INSTALL) -D -m 0644 $(@D)/msd/bootcode4.bin $(BINARIES_DIR)/rpiboot/bootcode4.bin
-endef
-HOST_RASPBERRYPI_USBBOOT_POST_INSTALL_HOOKS += GADGETD_BOOTCODE
-
 # A symbol that a fragment asks for and the kernel does not take would be a driver (or a program)
 # missing on the board, without a word.
 define GADGETD_CHECK_LINUX_CONFIG

@@ -49,8 +49,10 @@ find "$boot" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 [ "$(wc -l <"$boot/cmdline.txt")" -le 1 ] || fail "cmdline.txt has more than one line"
 ! grep -n '.\{99\}' "$boot/config.txt" || fail "config.txt: a line holds 98 characters at most"
 
-# ---- The size: one sector a cluster, nothing to spare but the last 16 KiB track ------------------
-sector=512 root_entries=512 track=32
+# ---- The size: one sector a cluster, rounded up to a 16 KiB track ---------------------------------
+# Some clusters stay free: boot loaders from before 2024 fail with "FAT read failed" on a FAT that is
+# quite full (rpi-eeprom issue 521).
+sector=512 root_entries=512 track=32 spare=64
 clusters=0
 while read -r bytes; do
     clusters=$((clusters + (bytes + sector - 1) / sector))
@@ -58,7 +60,7 @@ done < <(find "$boot" -type f -printf '%s\n')
 # A directory: its own two entries, and up to 3 for a file's short and long name of 26 characters.
 directories=$(find "$boot" -mindepth 1 -type d -printf x | wc -c)
 entries=$(find "$boot" -mindepth 2 -printf x | wc -c)
-clusters=$((clusters + directories + (entries * 3 * 32 + sector - 1) / sector))
+clusters=$((clusters + spare + directories + (entries * 3 * 32 + sector - 1) / sector))
 bits=16
 [ $((clusters + 2 * track)) -ge 4085 ] || bits=12
 [ "$clusters" -lt 65000 ] || fail "$((clusters / 2048)) MiB are too much for one RAM disk"
@@ -89,7 +91,7 @@ fsck.fat -n "$image" >"$work/fsck.log" || { cat "$work/fsck.log" >&2; exit 1; }
 cp "$here/rpiboot.txt" "$folder/config.txt"
 for loader in bootfiles.bin bootcode4.bin; do
     [ -s "$images/rpiboot/$loader" ] || fail "$images/rpiboot has no $loader;" \
-        "the source of host-raspberrypi-usbboot has it, and: make host-raspberrypi-usbboot-rebuild"
+        "the package rpiboot-loaders has it, and: make rpiboot-loaders-rebuild"
     cp "$images/rpiboot/$loader" "$folder"
 done
 python3 -B "$here/manifest.py" --boot "$boot" --folder "$folder" \
