@@ -2,7 +2,7 @@
 
 Started by `make image-test`. It takes the initramfs out of boot.img itself, boots it with the test
 kernel, and ends with status 0 if the USB host sees every disk, writes through to them, and the
-board's shell has the Python that imports.py promises.
+board's shell has the Python that promises.py has.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "board/cm4")]
 
-from imports import SHELL  # noqa: E402
+from promises import SHELL  # noqa: E402
 
 from emulator import Drive, HostShell, Machine, MachineOptions, UartShell  # noqa: E402
 from emulator.errors import EmulatorError  # noqa: E402

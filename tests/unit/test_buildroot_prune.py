@@ -229,6 +229,66 @@ class TestImports:
             path.unlink()
         assert self.wanted(imports, library, "always", "sometimes") == sources
 
+    @pytest.mark.parametrize(
+        ("version", "files", "root", "kept"),
+        [
+            # 3.14: PyImport_ImportModuleAttrString("ctypes._layout", …) in Modules/_ctypes/stgdict.c.
+            ("3.14", {"_ct.cpython.so": b"\x7fELF\0pack.other\0"}, "_ct", "pack.other"),
+            # 3.11 to 3.13: PyImport_ImportModule("_strptime") in Modules/_datetimemodule.c.
+            ("3.11", {"_dt.cpython.so": b"\x7fELF\0one\0"}, "_dt", "one"),
+            # 3.14: asyncio, which pdb imports at its top, begins with such lines.
+            ("3.14", {"new.py": b"from pack import other\n"}, "new", "pack.other"),
+            # and ends with a branch for the system that it is on.
+            (
+                "3.14",
+                {
+                    "new.py": b"import pickle\n",
+                    "pickle/__init__.py": b"import sys\nif sys.platform:\n    from . import part\n",
+                    "pickle/part.py": b"",
+                },
+                "new",
+                "pickle.part",
+            ),
+        ],
+    )
+    def test_what_a_python_version_imports_in_a_way_of_its_own(
+        self,
+        imports: Any,
+        library: Path,
+        version: str,
+        files: dict[str, bytes],
+        root: str,
+        kept: str,
+    ) -> None:
+        for name, text in files.items():
+            (library / name).parent.mkdir(exist_ok=True)
+            (library / f"{name.split('/')[0]}.py").unlink(missing_ok=True)
+            (library / name).write_bytes(text)
+        assert kept in self.wanted(imports, library, root), version
+
+    def test_a_module_that_is_imported_for_certain_and_is_not_there_ends_the_build(
+        self, imports: Any, library: Path
+    ) -> None:
+        # 3.14's pdb, by way of _pyrepl.utils, imported unicodedata when that was not built.
+        (library / "new.py").write_text("import between\n")
+        (library / "between.py").write_text("import no_such_module\n")
+        with pytest.raises(LookupError, match="no_such_module \\(for between\\)"):
+            self.wanted(imports, library, "new")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "try:\n    import no_such_module\nexcept ImportError:\n    pass\n",
+            "import sys\nif sys.platform == 'win32':\n    import no_such_module\n",
+            "def f():\n    import no_such_module\n",
+        ],
+    )
+    def test_a_module_that_may_never_be_imported_may_be_missing(
+        self, imports: Any, library: Path, text: str
+    ) -> None:
+        (library / "new.py").write_text(text)
+        assert "new" in self.wanted(imports, library, "new")
+
     def test_a_module_that_gadgetd_needs_and_is_not_there_ends_the_build(
         self, imports: Any, library: Path
     ) -> None:

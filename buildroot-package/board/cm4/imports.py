@@ -1,32 +1,26 @@
 """Which Python modules the board needs: everything that gadgetd and the debug shell can import.
 
-Imports are read out of the byte code and followed. One that always runs is always followed; one
-in a function or with an `except` around it is followed unless NOT_FOLLOWED says why not. So a
-module that a new Python version imports without a condition is there, whatever the lists say.
+Imports are read out of the byte code and followed. One that always runs is always followed, and
+has to be there; one in a function, in a branch or with an `except` around it is followed unless
+NOT_FOLLOWED says why not. So a module that a new Python version imports without a condition is
+there, whatever the lists say, or the build ends. What an extension imports from C is found by the
+names in its text: any that is a module's counts as a conditional import.
 """
 
 import dis
 import inspect
 import marshal
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 
+from promises import SHELL
+
 OURS = ("gadgetd", "pyudev", "yaml")
 """Packages whose every import has to be found."""
-
-SHELL = (
-    *("pdb", "traceback", "code", "dis", "timeit"),  # look into a process
-    *("json", "struct", "binascii", "base64", "hashlib", "zlib"),  # look into data
-    *("socket", "select", "mmap", "fcntl", "termios", "ctypes"),  # talk to the kernel
-    *("os", "shutil", "glob", "tempfile", "subprocess", "pathlib"),  # files and programs
-    *("re", "textwrap", "pprint", "argparse", "shlex", "string"),
-    *("time", "datetime", "random", "math"),
-    *("collections", "itertools", "functools", "operator", "contextlib", "enum", "dataclasses"),
-)
-"""What a person at the debug shell may count on."""
 
 UNSEEN = (
     *("encodings", "encodings.utf_8", "encodings.ascii", "encodings.latin_1", "encodings.cp437"),
@@ -55,12 +49,17 @@ NOT_FOLLOWED = {
     "_pyrepl.simple_interact": "likewise",
     "_pyrepl.unix_console": "likewise",
     "_pyrepl.windows_console": "Windows",
-    "asyncio": "offered to asynchronous programs, of which there are none",
+    "asyncio": "offered to asynchronous programs, of which there are none; 3.14's pdb has it",
+    "asyncio.windows_events": "Windows",
+    "asyncio.windows_utils": "Windows",
     "bz2": "for archives; BusyBox has them",
     "compression": "likewise",
+    "concurrent.futures.interpreter": "one process",
+    "concurrent.futures.process": "one process",
     "ctypes.macholib": "macOS",
     "ctypes.wintypes": "Windows",
-    "curses": "no terminal database on the board",
+    "_curses": "no terminal database on the board",
+    "curses": "likewise",
     "doctest": "for tests",
     "email": "no mail",
     "ftplib": "no network",
@@ -78,22 +77,30 @@ NOT_FOLLOWED = {
     "nturl2path": "Windows",
     "optparse": "argparse is there",
     "pickle": "for copies between processes",
-    "pydoc": "pdb's help on modules; it would bring a web server",
+    "pydoc_data": "help on the language's keywords: half a megabyte of text",
     "pyudev._qt_base": "no window system",
     "pyudev.glib": "no window system",
     "readline": "not built: the shell edits lines",
     "ssl": "no network",
     "statistics": "random's test of itself",
-    "sysconfig": "for building extensions",
+    "sysconfig": "for building extensions; pydoc asks it for a path",
     "tarfile": "BusyBox has tar",
     "tkinter": "no window system",
     "unittest": "for tests",
     "urllib": "no network",
     "webbrowser": "no",
     "xml": "nothing reads it",
+    "xmlrpc": "no network",
     "zipfile": "BusyBox has unzip",
 }
 """Modules that a conditional import names and the board does without, and why."""
+
+
+BUILD_VARIABLES = "_sysconfigdata"
+"""Begins the name of the module that sysconfig imports by a name put together at run time."""
+
+JUMPS = frozenset((*dis.hasjrel, *dis.hasjabs))
+"""Source: the documentation of dis; since 3.13 both are in hasjump, and hasjrel is that list."""
 
 
 @dataclass(frozen=True)
@@ -143,18 +150,34 @@ def for_the_board(modules: dict[str, Path]) -> set[str]:
     ours = tuple(name for name in modules if name.split(".")[0] == "gadgetd")
     if not ours:
         raise LookupError("there is no gadgetd")
-    unseen = tuple(name for name in UNSEEN if name in modules)
+    unseen = tuple(name for name in modules if name in UNSEEN or name.startswith(BUILD_VARIABLES))
     return wanted(modules, (*ours, *SHELL, *unseen))
 
 
 def wanted(modules: dict[str, Path], roots: tuple[str, ...]) -> set[str]:
     """The modules that `roots` and what they import need, of those that there are.
 
-    Raises LookupError for a module of OURS, or a root, that cannot be found.
+    Raises LookupError for a module that is not there and that a root, or what a root always
+    imports, imports without a condition: nothing at run time could catch that.
     """
-    queue = [(name, "the list") for name in roots]
-    seen: set[str] = set()
     lost: set[str] = set()
+    certain = _closure(modules, roots, lost, conditional=False)
+    if lost:
+        raise LookupError(
+            f"Python modules that are needed and not there: {', '.join(sorted(lost))}"
+        )
+    return _closure(modules, tuple(certain), set(), conditional=True) & set(modules)
+
+
+def _closure(
+    modules: dict[str, Path], roots: tuple[str, ...], lost: set[str], *, conditional: bool
+) -> set[str]:
+    """All that `roots` import, with or without what they import `conditional`ly.
+
+    What cannot be found goes to `lost`, with who asked for it.
+    """
+    queue = [(name, "the list") for name in sorted(roots)]
+    seen: set[str] = set()
     while queue:
         name, asker = queue.pop()
         if name in seen:
@@ -163,38 +186,53 @@ def wanted(modules: dict[str, Path], roots: tuple[str, ...]) -> set[str]:
         if name not in modules:
             if name in ALIASES:
                 queue.append((ALIASES[name], name))
-            elif name not in sys.builtin_module_names:
+            elif name not in (*sys.builtin_module_names, "__main__"):
                 lost.add(f"{name} (for {asker})")
             continue
         package = name.rpartition(".")[0]
         if package:
             queue.append((package, name))
-        if modules[name].suffix == ".so":
-            continue
         for found in imports(name, modules):
-            if not found.always and excluded(found.name):
-                continue
-            if found.name in modules or (found.always and name.split(".")[0] in OURS):
+            if found.always or (conditional and not excluded(found.name, name)):
                 queue.append((found.name, name))
-    if lost:
-        raise LookupError(
-            f"Python modules that are needed and not there: {', '.join(sorted(lost))}"
-        )
-    return seen & set(modules)
+    return seen
 
 
-def excluded(name: str) -> bool:
-    """Whether NOT_FOLLOWED has the module or a package that it is in."""
+def excluded(name: str, asker: str = "") -> bool:
+    """Whether NOT_FOLLOWED has the module or a package that it is in.
+
+    A package that is there after all imports its own parts in branches as well, so what it is
+    listed for does not hold for a module inside it.
+    """
     parts = name.split(".")
-    return any(".".join(parts[:end]) in NOT_FOLLOWED for end in range(1, len(parts) + 1))
+    packages = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return any(
+        package in NOT_FOLLOWED and not f"{asker}.".startswith(f"{package}.")
+        for package in packages
+    )
 
 
 def imports(name: str, modules: dict[str, Path]) -> Iterator[Import]:
-    """What the import statements of one module name."""
+    """What the import statements of one module name; of an extension, what its text names."""
     path = modules[name]
+    if path.suffix == ".so":
+        yield from (Import(found, False) for found in _named(path, modules) if found != name)
+        return
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
-    for target, always in _statements(_code(path), package, always=True):
-        yield Import(target, always)
+    for target, always, item in _statements(_code(path), package, always=True):
+        # `from . import a` imports the module a if there is one, else it is a name in the package.
+        if not item or target in modules:
+            yield Import(target, always)
+
+
+def _named(path: Path, modules: dict[str, Path]) -> set[str]:
+    """The modules whose names stand in an extension, each between two zero bytes.
+
+    PyImport_ImportModule() and its like take the name so; some strings that mean something else
+    look the same, and cost a module that is not needed.
+    """
+    texts = re.findall(rb"(?<=\0)[A-Za-z_][\w.]*(?=\0)", path.read_bytes())
+    return {text.decode() for text in texts} & set(modules)
 
 
 def _code(path: Path) -> CodeType:
@@ -207,20 +245,30 @@ def _code(path: Path) -> CodeType:
     return code
 
 
-def _statements(code: CodeType, package: str, *, always: bool) -> Iterator[tuple[str, bool]]:
-    """Every name that the code and what is defined in it may import, submodules included."""
+def _statements(code: CodeType, package: str, *, always: bool) -> Iterator[tuple[str, bool, bool]]:
+    """Every name that the code and what is defined in it may import.
+
+    With each: whether it always runs, and whether it is an item of a `from` import.
+    """
     guarded = [range(e.start, e.end) for e in dis._parse_exception_table(code)]  # type: ignore[attr-defined]
+    steps = list(dis.get_instructions(code))
+    # What a jump can leap over does not always run.
+    guarded += [
+        range(step.offset + 1, step.argval)
+        for step in steps
+        if step.opcode in JUMPS and step.argval > step.offset
+    ]
     before: list[object] = [0, None]
     script = False
-    for step in dis.get_instructions(code):
+    for step in steps:
         if step.opname == "IMPORT_NAME":
             level, listed = before
             runs = always and not script and not any(step.offset in guard for guard in guarded)
             base = _absolute(str(step.argval or ""), int(str(level)), package)
             if base:
-                yield base, runs
+                yield base, runs, False
             for item in listed if isinstance(listed, tuple) else ():
-                yield f"{base}.{item}", False
+                yield f"{base}.{item}", runs, True
         script |= step.argval == "__main__"  # `if __name__ == …` ends a module
         if step.opname not in ("CACHE", "EXTENDED_ARG"):
             before = [before[1], step.argval]

@@ -37,6 +37,7 @@ def main() -> None:
     }
     move(paths, target, spare)
     move(unneeded_libraries(target), target, spare)
+    remove_named_directories(target, (HERE / "prune.txt").read_text().splitlines())
     print(f"pruned {before / 1e6:.1f} MB to {size_bytes(target) / 1e6:.1f} MB")
 
 
@@ -83,6 +84,21 @@ def named(target: Path, lines: Iterable[str]) -> set[Path]:
             inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
             found |= {p for p in inside if p.is_symlink() or p.is_file()}
     return found
+
+
+def remove_named_directories(target: Path, lines: Iterable[str]) -> None:
+    """Remove the directories that prune.txt names and that have nothing in them.
+
+    Buildroot makes some that no file ever comes to; moving files away does not reach those.
+    """
+    for line in lines:
+        pattern = line.partition("#")[0].strip()
+        for top in sorted(target.glob(pattern), reverse=True) if pattern else ():
+            if top.is_dir() and not top.is_symlink():
+                inside = [path for path in top.rglob("*") if path.is_dir()]
+                for directory in (*sorted(inside, reverse=True), top):
+                    if not any(directory.iterdir()):
+                        directory.rmdir()
 
 
 def python_modules(target: Path) -> set[Path]:
