@@ -38,14 +38,15 @@ cross=$(variable TARGET_CROSS)
 
 kernel_make() {
     PATH="$output/host/bin:$PATH" nice make -C "$work/linux" ARCH=arm64 CROSS_COMPILE="$cross" \
-        KBUILD_BUILD_TIMESTAMP=@0 -j"$(nproc)" "$@" >>"$log" 2>&1 || fail "the test kernel does not build" "see $log"
+        KCFLAGS=-Wno-attribute-alias KBUILD_BUILD_TIMESTAMP=@0 -j"$(nproc)" "$@" >>"$log" 2>&1 || fail "the test kernel does not build" "see $log"
 }
 
 key=$(cat "$source/.config" "$here/board/cm4/linux-test.config" | sha256sum)
 if [ "$(cat "$work/kernel.built" 2>/dev/null)" != "$key" ]; then
     say "compiling the test's kernel (log: $log)"
     : >"$log"
-    # A copy of what is compiled already: only what the fragment touches is compiled again.
+    # A copy of what is compiled already: only what the fragment touches is compiled again, as long
+    # as the flags are Buildroot's (linux/linux.mk).
     rm -rf "$work/linux"
     cp -a --reflink=auto "$source" "$work/linux"
     (cd "$work/linux" && scripts/kconfig/merge_config.sh -m .config "$here/board/cm4/linux-test.config" >>"$log")

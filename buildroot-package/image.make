@@ -1,8 +1,9 @@
-# Included by the top Makefile. BUILDROOT=DIR uses that Buildroot instead of fetching the pinned one.
+# Included by the top Makefile. BUILDROOT=DIR uses that Buildroot instead of fetching the pinned one;
+# CONFIG=FILE is the gadgetd.yaml of the image.
 .PHONY: image image-test
 
 image:
-	@BUILDROOT='$(BUILDROOT)' buildroot-package/image.sh
+	@BUILDROOT='$(BUILDROOT)' CONFIG='$(CONFIG)' buildroot-package/image.sh
 
 # The image's root file system in the emulator, under the image's kernel with the emulator's devices.
 # It tests what is there: whether to spend hours on building it is for a person to say.

@@ -3,6 +3,7 @@
 #
 #   BUILDROOT=DIR        an unpacked Buildroot to use instead of the pinned one
 #   BUILDROOT_GIT=URL    where the pinned one is fetched from
+#   CONFIG=FILE          the gadgetd.yaml that the image is to have
 #   IMAGE_JOBS=N         compile so many files at a time (default: one a CPU)
 #   GADGETD_CACHE=DIR    where everything goes (default: ~/.cache/gadgetd)
 #
@@ -38,6 +39,8 @@ programs=(
     which:debianutils sed:sed make:make gcc:gcc g++:g++ ld:binutils bash:bash patch:patch
     gzip:gzip bzip2:bzip2 xz:xz-utils perl:perl tar:tar cpio:cpio unzip:unzip rsync:rsync
     file:file bc:bc find:findutils diff:diffutils awk:gawk wget:wget git:git python3:python3
+    # The last step runs the board's Python.
+    qemu-aarch64:qemu-user
 )
 
 say() { printf '  %s\n' "$*"; }
@@ -97,7 +100,9 @@ get_buildroot() {
         buildroot=$BUILDROOT
         its=$(make -s -C "$buildroot" O="$TMPDIR" print-version 2>/dev/null) ||
             fail "$buildroot is no Buildroot" "unpack a release there: $downloads/"
-        [ "${its%%-g*}" = "$version" ] || say "Buildroot $its is used; $version is the one that is tested"
+        # Buildroot puts a git commit after its version: its own, or that of a checkout around it.
+        its=${its%%-g[0-9a-f]*}
+        [ "$its" = "$version" ] || say "Buildroot $its is used; $version is the one that is tested"
         return
     fi
     buildroot=$work/buildroot-$version its=$version
@@ -118,8 +123,16 @@ get_buildroot() {
     mv "$buildroot.part" "$buildroot"
 }
 
+# Leaves CONFIG absolute. What is in it gadgetd itself checks, at the end of the build.
+check_config() {
+    [ -n "${CONFIG:-}" ] || return 0
+    [ -f "$CONFIG" ] || fail "there is no $CONFIG" "CONFIG=FILE is a gadgetd.yaml; make image without it has the defaults"
+    CONFIG=$(realpath "$CONFIG")
+    case $CONFIG in *[[:space:]]*) fail "there is a space in $CONFIG" "make cannot read it there: copy it" ;; esac
+}
+
 buildroot_make() {
-    make --no-print-directory -C "$buildroot" \
+    make --no-print-directory -C "$buildroot" ${CONFIG:+BR2_PACKAGE_GADGETD_CONFIG="$CONFIG"} \
         O="$output" BR2_EXTERNAL="$here" BR2_DL_DIR="$work/dl" "$@"
 }
 
@@ -128,7 +141,9 @@ hash_of() { cat "$@" | sha256sum | cut -c1-64; }
 # What decides how packages are built, as a text that is another one when any of it is.
 inputs() {
     echo "$buildroot $its"
-    (cd "$here" && find Config.in external.* "configs/$defconfig" package patches -type f \
+    [ ! -e "$buildroot/.git" ] || git -C "$buildroot" rev-parse HEAD
+    # BusyBox too: its installation adds links to the target and takes none away.
+    (cd "$here" && find Config.in external.* "configs/$defconfig" package patches board/cm4/busybox.config -type f \
         -exec sha256sum {} + | sort)
 }
 
@@ -148,7 +163,7 @@ configure() {
 
 # Has Buildroot do again what it cannot know to be out of date. It looks at no file outside itself.
 refresh() {
-    local part files again gone why=
+    local again gone why=
     inputs >"$work/inputs"
     overlay >"$work/overlay"
     touch "$work"/{inputs,overlay}.built
@@ -165,38 +180,45 @@ refresh() {
         configure
         mv "$work/inputs" "$work/inputs.built"
     fi
-    for part in linux:linux.config:linux-rpi.config busybox:busybox.config; do
-        IFS=: read -ra files <<<"$part"
-        again=$(cd "$here/board/cm4" && hash_of "${files[@]:1}")
-        if [ "$(cat "$work/${files[0]}.built" 2>/dev/null)" != "$again" ]; then
-            [ ! -d "$output/build" ] || quietly "${files[0]}-dirclean"
-            echo "$again" >"$work/${files[0]}.built"
-        fi
-    done
+    again=$(cd "$here/board/cm4" && hash_of linux.config linux-rpi.config)
+    if [ "$(cat "$work/linux.built" 2>/dev/null)" != "$again" ]; then
+        [ ! -d "$output/build" ] || quietly linux-dirclean
+        echo "$again" >"$work/linux.built"
+    fi
     [ ! -d "$output/build" ] || quietly gadgetd-dirclean
 }
 
-# One line a package, with how far it is; everything that is said is in the log.
+# One line a package, with how far it is; everything that is said is in the log at once. Not by awk:
+# Debian's own reads a pipe by the block, and would say nothing while the kernel is compiled.
 progress() {
-    awk -v total="$1" -v log_file="$log" '
-        { print >> log_file; fflush(log_file) }
-        # In reverse or bold, as the terminal has it.
-        /^(\033\[[0-9;]*m)?>>> / {
-            gsub(/\033\[[0-9;]*m/, "")
-            if ($2 != package && ($0 ~ / (Downloading|Extracting|Syncing|Building|Installing)/)) {
-                package = $2
-                if (!(package in seen)) { seen[package] = 1; done++ }
-                printf "  %3d of %d  %s\n", done, total, package
-                fflush()
-            } else if (/>>> +(Finalizing|Generating|Executing post-image)/) {
-                sub(/>>> +/, "")
-                printf "  %s\n", $0
-                fflush()
-            }
-        }'
+    local total=$1 line step package='' count=0 seen=' '
+    local colour=$'\033\\[[0-9;]*m' # in reverse or bold, as the terminal has it
+    while IFS= read -r line || [ -n "$line" ]; do
+        printf '%s\n' "$line" >>"$log"
+        [[ $line =~ ^($colour)?'>>> '(.*)$ ]] || continue
+        step=${BASH_REMATCH[2]}
+        while [[ $step =~ $colour ]]; do step=${step/"${BASH_REMATCH[0]}"/}; done
+        if [[ $step =~ ^[[:space:]]*(Finalizing|Generating|Executing\ post-image) ]]; then
+            say "${step#"${step%%[![:space:]]*}"}"
+        elif [[ $step =~ ^([^ ]+)\ .*(Downloading|Extracting|Syncing|Building|Installing) ]]; then
+            [ "${BASH_REMATCH[1]}" != "$package" ] || continue
+            package=${BASH_REMATCH[1]}
+            [[ $seen = *" $package "* ]] || { seen+="$package "; count=$((count + 1)); }
+            printf '  %3d of %d  %s\n' "$count" "$total" "$package"
+        fi
+    done
+}
+
+# The lines of the log that say why it stopped: the first errors of the package that was last begun.
+cause() {
+    local from
+    from=$(grep -an '>>> ' "$log" | tail -n 1 | cut -d: -f1)
+    tail -n "+${from:-1}" "$log" | grep -aE '(^|[ :])(ERROR|error|Error|fatal error|\*\*\*|prune|post-image|promises|check-kconfig)[: ]|: asked for: ' |
+        grep -avE '^(checking|configure:|config\.status) ?|\.\.\. (yes|no)$' | head -n 6
 }
 
 check_buildroot
+check_config
 check_machine
 mkdir -p "$TMPDIR"
 exec 9>"$work.lock"
@@ -211,7 +233,8 @@ todo=$(buildroot_make -s show-build-order 2>/dev/null | wc -w)
 say "fetching the sources that are not in $work/dl (log: $log)"
 build() { buildroot_make ${IMAGE_JOBS:+BR2_JLEVEL="$IMAGE_JOBS"} "$@" 2>&1 9>&- | progress "$todo"; }
 if ! { build source && say "building with Buildroot in $buildroot" && build all; }; then
-    grep -aE '(^| )(ERROR|error|Error|\*\*\*)' "$log" | tail -n 5 >&2 || tail -n 5 "$log" >&2
+    said=$(cause) || true
+    printf '%s\n' "${said:-$(tail -n 5 "$log")}" >&2
     if grep -qaE 'unable to resolve|Could not resolve|Network is unreachable|Connection (refused|timed out)' "$log"; then
         fail "a source could not be downloaded: there is no network, or a proxy is needed" \
             "run make image again when there is one: what has arrived is kept in $work/dl"

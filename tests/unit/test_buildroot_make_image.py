@@ -55,7 +55,19 @@ class Machine:
         (self.buildroot / "Makefile").write_text(BUILDROOT)
         (self.buildroot / "version").write_text("2026.02.3\n")
         (top / "bin").mkdir()
-        for name in ("rsync", "cpio", "unzip", "bc", "file", "g++", "gcc", "ld", "wget", "bzip2"):
+        for name in (
+            "rsync",
+            "cpio",
+            "unzip",
+            "bc",
+            "file",
+            "qemu-aarch64",
+            "g++",
+            "gcc",
+            "ld",
+            "wget",
+            "bzip2",
+        ):
             if not shutil.which(name, path="/usr/bin:/bin"):
                 self.program(name, "")
         self.program("uname", "echo x86_64")
@@ -242,7 +254,12 @@ class TestWhatIsBuiltAgain:
     @pytest.mark.parametrize(
         "name",
         [
-            *("Config.in", "external.mk", "configs/gadgetd_cm4_defconfig"),
+            *(
+                "Config.in",
+                "external.mk",
+                "board/cm4/busybox.config",
+                "configs/gadgetd_cm4_defconfig",
+            ),
             *("package/gadgetd/Config.in", "package/gadgetd/gadgetd.mk"),
             *("patches/linux/linux.hash", "package/new/new.mk"),
         ],
@@ -272,15 +289,48 @@ class TestWhatIsBuiltAgain:
         assert "clean" in machine.asked()
         assert "anew" not in machine.build()
 
-    @pytest.mark.parametrize("name", ["linux", "busybox"])
-    def test_one_package_after_a_change_of_its_fragment(self, machine: Machine, name: str) -> None:
-        with (machine.tree / f"board/cm4/{name}.config").open("a") as file:
+    def test_one_package_after_a_change_of_its_fragment(self, machine: Machine) -> None:
+        with (machine.tree / "board/cm4/linux.config").open("a") as file:
             file.write("# changed\n")
         assert "anew" not in machine.build()
         assert {line for line in machine.asked() if line.endswith("dirclean")} == {
-            f"{name}-dirclean",
+            "linux-dirclean",
             "gadgetd-dirclean",
         }
+
+
+class TestWhatItSays:
+    """While it runs, and when it ends."""
+
+    def test_a_version_without_the_commit_of_a_checkout_around_it(self, machine: Machine) -> None:
+        (machine.buildroot / "version").write_text("2026.02.3-g0f3e508c\n")
+        assert "is the one that is tested" not in machine.build()
+
+    def test_the_cause_of_a_failure_and_not_what_a_configure_script_found(
+        self, machine: Machine
+    ) -> None:
+        makefile = (machine.buildroot / "Makefile").read_text()
+        (machine.buildroot / "Makefile").write_text(
+            makefile.replace(
+                "\t@env >environment\n",
+                "\t@echo '>>> busybox 1.37.0 Building'\n"
+                "\t@echo 'checking for error_at_line... yes'\n"
+                '\t@echo "shell.c:7:1: error: no such thing"; exit 1\n',
+            )
+        )
+        done = machine.run(BUILDROOT=str(machine.buildroot))
+        assert done.returncode == 1
+        assert "shell.c:7:1: error: no such thing" in done.stderr
+        assert "checking for" not in done.stderr
+
+    def test_a_configuration_that_is_not_there(self, machine: Machine) -> None:
+        assert "there is no my.yaml" in machine.refused(CONFIG="my.yaml")
+
+    def test_a_configuration_reaches_buildroot(self, machine: Machine) -> None:
+        (machine.top / "my.yaml").write_text("usb: {}\n")
+        machine.build(CONFIG="my.yaml")
+        environment = machine.environment()
+        assert environment["BR2_PACKAGE_GADGETD_CONFIG"] == str(machine.top / "my.yaml")
 
 
 def test_the_boot_tests_kernel_has_a_temporary_directory_and_no_time_of_the_shells(

@@ -29,10 +29,18 @@ GADGETD_POST_RSYNC_HOOKS += GADGETD_DROP_BOOTIMG
 # too: Buildroot's installer refuses to replace one that it has no record of,
 # and records are pruned.
 define GADGETD_REMOVE_INSTALLED
-	rm -rf $(TARGET_DIR)/usr/bin/gadgetd \
+	rm -rf $(TARGET_DIR)/usr/bin/gadgetd $(TARGET_DIR)/etc/gadgetd.yaml \
 		$(TARGET_DIR)/usr/lib/python*/site-packages/gadgetd \
 		$(TARGET_DIR)/usr/lib/python*/site-packages/gadgetd-*
 endef
 GADGETD_PRE_INSTALL_TARGET_HOOKS += GADGETD_REMOVE_INSTALLED
+
+GADGETD_CONFIG = $(call qstrip,$(BR2_PACKAGE_GADGETD_CONFIG))
+ifneq ($(GADGETD_CONFIG),)
+define GADGETD_INSTALL_CONFIG
+	$(INSTALL) -D -m 0644 $(GADGETD_CONFIG) $(TARGET_DIR)/etc/gadgetd.yaml
+endef
+GADGETD_POST_INSTALL_TARGET_HOOKS += GADGETD_INSTALL_CONFIG
+endif
 
 $(eval $(python-package))
