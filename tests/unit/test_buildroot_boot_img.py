@@ -151,7 +151,7 @@ def test_boot_img_is_a_bare_fat_of_the_size_it_needs(
     assert check.returncode == 0, check.stdout
     (counted,) = re.findall(r"(\d+)/(\d+) clusters", check.stdout)
     free = int(counted[1]) - int(counted[0])
-    # Old loaders cannot read a FAT that is quite full; every free one is sent over USB all the same.
+    # Old loaders cannot read a FAT that is quite full; what is free is sent over USB too.
     assert 64 <= free < 64 + 3 * TRACK // SECTOR
 
 

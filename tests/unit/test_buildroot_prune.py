@@ -232,10 +232,8 @@ class TestImports:
     @pytest.mark.parametrize(
         ("version", "files", "root", "kept"),
         [
-            # 3.14: PyImport_ImportModuleAttrString("ctypes._layout", …) in Modules/_ctypes/stgdict.c.
+            # Modules/_ctypes/stgdict.c: PyImport_ImportModuleAttrString("ctypes._layout", …).
             ("3.14", {"_ct.cpython.so": b"\x7fELF\0pack.other\0"}, "_ct", "pack.other"),
-            # 3.11 to 3.13: PyImport_ImportModule("_strptime") in Modules/_datetimemodule.c.
-            ("3.11", {"_dt.cpython.so": b"\x7fELF\0one\0"}, "_dt", "one"),
             # 3.14: asyncio, which pdb imports at its top, begins with such lines.
             ("3.14", {"new.py": b"from pack import other\n"}, "new", "pack.other"),
             # and ends with a branch for the system that it is on.

@@ -192,9 +192,11 @@ def _closure(
         package = name.rpartition(".")[0]
         if package:
             queue.append((package, name))
-        for found in imports(name, modules):
-            if found.always or (conditional and not excluded(found.name, name)):
-                queue.append((found.name, name))
+        queue += [
+            (found.name, name)
+            for found in imports(name, modules)
+            if found.always or (conditional and not excluded(found.name, name))
+        ]
     return seen
 
 
