@@ -28,7 +28,7 @@ help:
 	@echo 'make screenshot  HDMI picture and UART log of a boot, in docs/'
 	@echo 'make setup       install what is missing (Debian packages, a Python environment)'
 	@echo 'make lock        renew the requirements-*.txt from the requirements-*.in'
-	@echo 'make image       the folder for rpiboot, with Buildroot; BUILDROOT=DIR uses one that is there'
+	@echo 'make image       the folder for rpiboot, with Buildroot; BUILDROOT=DIR, CONFIG=my.yaml'
 	@echo 'make image-test  boots in the emulator what make image has built'
 	@echo 'make clean       empty the cache, $(cache), the built image too'
 
