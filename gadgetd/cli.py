@@ -108,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     insert.add_argument("disk", metavar="LUN|NAME")
     digest = command("hash", _hash, "print the SHA-256 of an exported disk")
     digest.add_argument("disk", metavar="LUN|NAME")
+    attach = command("attach", _attach, "make a change that waits for the host, at the host's cost")
+    attach.add_argument("--yes", action="store_true", help="do not ask first")
     command("stop", _stop, "take all disks from the host and flush them; the daemon stays")
     command("start", _start, "export again after stop")
     command("reload", _reload, f"read {CONFIG} again, as SIGHUP does")
@@ -190,11 +192,30 @@ def _hash(options: argparse.Namespace) -> int:
 def _stop(_options: argparse.Namespace) -> int:
     from gadgetd.control import client
 
-    if not client.send("stop")["safe"]:
+    answer = client.send("stop")
+    if answer["safe"]:
+        print("stopped: all that the host wrote is on the disks")
+    elif answer["flushed"]:
+        print("stopped: all that arrived is on the disks; what the host still held is not known")
+    else:
         raise GadgetdError(
             "stopped, but not all data could be written", hint="see gadgetd log and dmesg"
         )
-    print("stopped: all that the host wrote is on the disks")
+    return OK
+
+
+def _attach(options: argparse.Namespace) -> int:
+    from gadgetd.control import client
+
+    if not options.yes:
+        names = ", ".join(client.send("attach")["disks"])
+        question = (
+            f"This disconnects {names} from the host, which may lose what it has not written."
+        )
+        print(f"{question} Go on? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise GadgetdError("nothing was changed", hint="answer y, or give --yes")
+    print(client.from_json(client.send("attach", confirmed=True)["status"]).message)
     return OK
 
 

@@ -20,6 +20,8 @@ from gadgetd.usb.kernelfs import Kernel, Undo, refuse
 
 ROOT = Path("/sys/kernel/config")
 
+NO_FILE = "/dev/.gadgetd/asks-whether-the-medium-is-locked"
+"""The name of no file, see `is_locked`."""
 _NOT_THERE = (errno.ENOENT, errno.ENODEV)
 
 
@@ -210,6 +212,21 @@ class ConfigFs:
     def force_eject(self, name: str, number: int) -> None:
         """Take the disk out of a LUN even if the host has locked it."""
         self._write(self._lun(name, number) / "forced_eject", "1")
+
+    def is_locked(self, name: str, number: int) -> bool:
+        """Ask whether the host has locked the medium, changing nothing. Errors: GadgetError.
+
+        The kernel looks at the lock before it opens the new file, and lets go of the old one only
+        after that, so the name of no file gives EBUSY or ENOENT. It notes an open one in its log.
+        Source: fsg_store_file and fsg_lun_open in drivers/usb/gadget/function/storage_common.c.
+        """
+        try:
+            self._write(self._lun(name, number) / "file", NO_FILE)
+        except GadgetError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOENT):
+                raise
+            return error.errno == errno.EBUSY
+        raise GadgetError(f"{NO_FILE} is there", hint="remove it: gadgetd asks with it for a lock")
 
     def lun(self, name: str, number: int) -> Lun:
         """Read one LUN as it stands."""

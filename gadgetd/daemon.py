@@ -26,9 +26,9 @@ from gadgetd.export.board_reads import BoardReads
 from gadgetd.export.drive import Export, Signal, Waits, all_ejected
 from gadgetd.export.ending import Afterwards, Stopping
 from gadgetd.export.exporter import Exporter
+from gadgetd.export.reconnect import Reconnect
 from gadgetd.show import snapshot
 from gadgetd.status import Board, Life, Phase, Problem, Status, problem_of
-from gadgetd.usb.activity import Activity
 from gadgetd.usb.link import Host
 from gadgetd.usb.serial_login import Login
 
@@ -72,7 +72,7 @@ class Daemon:
         self._login = login
         self._log = log
         self._proc = proc
-        self._activity = Activity(proc)
+        self.reconnect = Reconnect(loop.clock, exporter.gadget, proc)
         self._host = Host(
             loop,
             exporter.gadget.controllers,
@@ -90,8 +90,8 @@ class Daemon:
         self._awaited: tuple[Pending, ...] = ()
         self._awaiting = Awaiting()
         self._unbound_since = loop.clock()
-        self._waits = Waits.NOTHING
-        self._stop = Stopping(exporter)
+        self.waits = Waits.NOTHING
+        self.ending = Stopping(exporter)
         self._prepared = False
         self._after_reload: list[Callable[[], None]] = []
         self.board_reads = BoardReads(loop, exporter, self._arm_tick)
@@ -116,9 +116,9 @@ class Daemon:
 
     def stop(self, then: Callable[[], None]) -> None:
         """Take the disks from the host, flush them, take the gadget down, then call `then`."""
-        if not self._stop.begin(then):
+        if not self.ending.begin(then, host=self._host.ready):
             return
-        self._waits = Waits.NOTHING
+        self.waits = Waits.NOTHING
         self._host.follow("")  # Which also outdates the flushes that are under way.
         self._login.keep(wanted=False)
         for export in self.exports:
@@ -129,7 +129,7 @@ class Daemon:
 
     def _finish_stop(self) -> None:
         """Go on with a stop, if there is one, once nothing is being flushed any more."""
-        if callbacks := self._stop.finish():
+        if callbacks := self.ending.finish():
             self._verdicts = ()
             self._show()
             for then in callbacks:
@@ -138,11 +138,11 @@ class Daemon:
     @property
     def stopping(self) -> bool:
         """A stop is under way: disks are still being flushed."""
-        return self._stop.under_way
+        return self.ending.under_way
 
     def resume(self) -> None:
         """Export again after `stop`, with the configuration as it is in the file now."""
-        self._stop.end()
+        self.ending.end()
         self._config = None
         self._read()
         self._show(starting=True)  # The word is taken back before the disks are with the host.
@@ -183,7 +183,7 @@ class Daemon:
 
     def reconcile(self) -> None:
         """Look at everything anew, and bring the gadget to what it ought to be."""
-        if not self._stop.begun:
+        if not self.ending.begun:
             self._problem = None
             was_bound = bool(self._exporter.udc)
             try:
@@ -199,7 +199,7 @@ class Daemon:
             if self._exporter.reconnected:
                 self._alarms.set(_RECONNECTED, snapshot.PATIENCE_S, lambda: None)
                 self._host.expect_anew()
-                self._activity.forget()
+                self.reconnect.done()
             acm = self._config is not None and self._config.usb.acm
             self._login.keep(wanted=acm and bool(self._exporter.udc))
             if self._host.ready:
@@ -231,8 +231,8 @@ class Daemon:
         if self._awaited and not self._exporter.udc:
             return
         self._verdicts = self._exporter.take(self._verdicts)
-        self._waits = self._exporter.apply(self._config, may_disconnect=self._may_disconnect())
-        if self._waits is Waits.LOCK or self._exporter.turned_down:
+        self.waits = self._exporter.apply(self._config, may_disconnect=self._may_disconnect())
+        if self.waits is Waits.LOCK or self._exporter.turned_down:
             self._alarms.set("retry", RETRY_S, self.reconcile)
 
     def _forgive(self) -> None:
@@ -243,12 +243,12 @@ class Daemon:
     def _may_disconnect(self) -> bool:
         if not self._host.follows(self._exporter.udc):
             return False  # Taken over from an earlier run; what its host does is not known yet.
-        calm = all(export.calm for export in self.exports)
-        return not self._host.ready or (calm and not self._activity.busy(len(self.exports)))
+        return self._host.gone or self.reconnect.allowed(self.exports)
 
     # What the host does
 
     def _on_host_arrived(self) -> None:
+        self.reconnect.used()
         # A host that sets everything up from the start gets back what was ejected before, unless
         # it was we who disconnected it.
         for export in self.exports:
@@ -272,7 +272,7 @@ class Daemon:
 
     def _arm_tick(self) -> None:
         calm = all(export.calm for export in self.exports)
-        if self._host.awake or not calm or self._waits is Waits.IDLE:
+        if self._host.awake or not calm or self.waits is Waits.IDLE:
             self._alarms.set("tick", TICK_S, self._on_tick, keep=True)
 
     def _on_tick(self) -> None:
@@ -283,10 +283,10 @@ class Daemon:
             # Kept, or the ticks would put it off for ever.
             self._alarms.set("retry", RETRY_S, self.reconcile, keep=True)
         self._flush_due()
-        if self._waits is Waits.IDLE and self._may_disconnect():
+        if self.waits is Waits.IDLE and self._may_disconnect():
             self.reconcile()
         self._show()
-        self._activity.look()
+        self.reconnect.look(self.exports)
         self._arm_tick()
 
     # Flushing and ejecting
@@ -301,7 +301,7 @@ class Daemon:
             fd = export.start_flush().fileno()
         except OSError:
             # No room for another process. A stop does not wait for some, and says so.
-            export.lost |= self._stop.begun
+            export.lost |= self.ending.begun
             self._alarms.set("flush", RETRY_S, self._flush_due)
             return
         self._loop.watch(fd, partial(self._on_flushed, export, fd))
@@ -312,7 +312,7 @@ class Daemon:
         self._exporter.end_flush(export)
         if not self._host.ready:
             export.signal(Signal.HOST_GONE)
-        if export.life is Life.EJECTED and self._config is not None and not self._stop.begun:
+        if export.life is Life.EJECTED and self._config is not None and not self.ending.begun:
             self._afterwards.flushed(export, self._config, all_ejected=self._all_ejected())
         self._flush_due()
         if export.leaving:
@@ -349,7 +349,7 @@ class Daemon:
         facts = snapshot.Facts(
             config=self._config,
             config_problem=self._config_problem,
-            problem=self._stop.problem if self._stop.begun else self._problem,
+            problem=self.ending.problem if self.ending.begun else self._problem,
             awaited=self._awaited,
             disks=sum(export.hold is not None for export in self.exports),
             ejected=sum(export.hold is not None and export.ejected for export in self.exports),
@@ -358,8 +358,9 @@ class Daemon:
             note=self._exporter.gadget.note,
             controllers=0 if self._exporter.udc else len(self._exporter.gadget.controllers()),
             without_controller_s=self._loop.clock() - self._unbound_since,
-            stopped=self._stop.begun,
+            stopped=self.ending.begun,
             stopping=self.stopping,
+            flushed=self.ending.flushed and not self.ending.safely,
             starting=starting,
         )
         phase, message, problem = snapshot.phase_of(facts)
@@ -378,7 +379,7 @@ class Daemon:
             disks=snapshot.rows(
                 self.exports, self._verdicts, self._exporter.visible if exported else None
             ),
-            safe_to_unplug=bool(self._stop.safely) if self._stop.begun else self._all_ejected(),
+            safe_to_unplug=bool(self.ending.safely) if self.ending.begun else self._all_ejected(),
             serial_console=self._login.tty,
         )
         self._panel.show(self.status)
@@ -393,8 +394,7 @@ class Daemon:
             yield from snapshot.about_link(self._host.link(touched=touched))
         if self._config_problem and self._config:
             yield self._config_problem
-        yield from snapshot.about_change(
-            self._waits, self._exporter.locked, self._exporter.refused.error
-        )
+        locked = self.reconnect.locked if self.waits is Waits.IDLE else self._exporter.locked
+        yield from snapshot.about_change(self.waits, locked, self._exporter.refused.error)
         yield from snapshot.about_disks(self.exports, self._exporter.doubts.unproved)
         yield from (*self._limits_refused, *self._panel.advice)

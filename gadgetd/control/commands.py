@@ -9,7 +9,7 @@ from gadgetd.console import Panel
 from gadgetd.control.server import Reply
 from gadgetd.daemon import Daemon
 from gadgetd.errors import ControlError
-from gadgetd.export.drive import Export
+from gadgetd.export.drive import Export, Waits
 from gadgetd.status import Life, Phase, to_json
 
 Request = dict[str, Any]
@@ -26,6 +26,7 @@ class Commands:
             "log": self._log,
             "eject": self._eject,
             "insert": self._insert,
+            "attach": self._attach,
             "hash": self._hash,
             "stop": self._stop,
             "start": self._start,
@@ -65,6 +66,19 @@ class Commands:
         self._daemon.insert(export)
         reply({"ok": True})
 
+    def _attach(self, request: Request, reply: Reply) -> None:
+        """Make a change that waits; without `confirmed`, say only what it takes from the host."""
+        if self._daemon.waits is not Waits.IDLE:
+            raise ControlError("nothing waits for the host to let go of the disks")
+        with_host = [export.name for export in self._daemon.exports if export.inserted]
+        if request.get("confirmed"):
+            self._daemon.reconnect.attach = True
+            try:
+                self._daemon.reconcile()
+            finally:
+                self._daemon.reconnect.attach = False
+        reply({"ok": True, "disks": with_host, "status": to_json(self._daemon.status)})
+
     def _hash(self, request: Request, reply: Reply) -> None:
         """Note that the client will read the disk; it does the hashing."""
         try:
@@ -76,7 +90,15 @@ class Commands:
     def _stop(self, _request: Request, reply: Reply) -> None:
         if self._daemon.status.phase is Phase.STOPPED and not self._daemon.stopping:
             raise ControlError("nothing is exported: it is stopped already")
-        self._daemon.stop(lambda: reply({"ok": True, "safe": self._daemon.status.safe_to_unplug}))
+        self._daemon.stop(
+            lambda: reply(
+                {
+                    "ok": True,
+                    "safe": self._daemon.status.safe_to_unplug,
+                    "flushed": self._daemon.ending.flushed,
+                }
+            )
+        )
 
     def _start(self, request: Request, reply: Reply) -> None:
         if self._daemon.status.phase is Phase.CONFIG_ERROR:

@@ -138,6 +138,8 @@ class Export:
     lost: bool = False
     """It left the board, or could not be flushed, before all that the host had written was on it;
     the host may not know."""
+    torn: bool = False
+    """It was taken by force from a host that had it open, and may have held data for it."""
     leaving: bool = False
     """It is there and no longer to be exported; it is let go once it is flushed."""
     io_errors: int = 0
@@ -200,7 +202,7 @@ class Export:
         elif signal in (Signal.INSERT, Signal.LEFT):
             self.ejected = False
         if signal is Signal.INSERT:
-            self.lost = False  # A person, or the configuration, has begun anew.
+            self.lost = self.torn = False  # A person, or the configuration, has begun anew.
         return self.life is not before
 
     def observe(self, counters: Counters | None, now: float) -> None:
@@ -300,4 +302,6 @@ _CALM = frozenset((Life.WAITING, Life.IDLE, Life.FLUSHED, Life.EJECTED, Life.GON
 def all_ejected(exports: Sequence[Export]) -> bool:
     """Tell whether no disk is with the host any more and at least one was ejected, not pulled."""
     lives = {export.life for export in exports}
+    if any(export.torn for export in exports):
+        return False
     return Life.EJECTED in lives and lives <= {Life.EJECTED, Life.GONE}

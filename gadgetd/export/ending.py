@@ -64,8 +64,11 @@ class Stopping:
         self._disconnected = True
         self.begun = False
         """Nothing is to be exported, until `end`."""
+        self._taken = False
         self.safely: bool | None = None
-        """All that the host wrote is on the disks; None until the gadget is down."""
+        """The host had let go of every disk and all is on them; None until the gadget is down."""
+        self.flushed = False
+        """All that arrived from the host is on the disks."""
         self.problem: Problem | None = None
 
     @property
@@ -73,8 +76,8 @@ class Stopping:
         """Disks are still being flushed."""
         return bool(self._then)
 
-    def begin(self, then: Callable[[], None]) -> bool:
-        """Disconnect the host, and have `then` called in the end.
+    def begin(self, then: Callable[[], None], *, host: bool) -> bool:
+        """Disconnect the host, and have `then` called in the end. `host`: there is one.
 
         Returns False if there is no more to do for it: it joins a stop that is under way, or all
         is stopped already. Then nothing new is said either, least of all of a safe board.
@@ -85,6 +88,7 @@ class Stopping:
         self._then.append(then)
         if len(self._then) > 1:
             return False
+        self._taken |= host and any(e.inserted for e in self._exporter.exports.values())
         self.begun, self._disconnected, self.problem = True, True, None
         try:
             self._exporter.gadget.disconnect()
@@ -99,7 +103,10 @@ class Stopping:
         if not self._then or any(each.flush for each in self._exporter.exports.values()):
             return []
         if self.safely is None:  # Else this is a second stop, of nothing.
-            self.safely = self._disconnected and self._exporter.written
+            self.flushed = self._disconnected and self._exporter.written
+            # What a host that was there had in its own RAM is lost, and nobody here knows of it.
+            torn = any(each.torn for each in self._exporter.exports.values())
+            self.safely = self.flushed and not self._taken and not torn
         try:
             self._exporter.close()
         except GadgetdError as error:
@@ -110,3 +117,4 @@ class Stopping:
     def end(self) -> None:
         """Let disks be exported again; the word of this stop does not hold any more."""
         self.begun, self.safely, self.problem = False, None, None
+        self.flushed = self._taken = False

@@ -198,14 +198,15 @@ class Exporter:
 
     def eject(self, export: Export, *, force: bool) -> None:
         """Take the disk out of its LUN. GadgetError if the host has locked it and not `force`."""
-        if force:
+        if not self.gadget.eject(export.number):
+            if not force:
+                raise GadgetError(
+                    f"{export.name} is in use: the host has locked the medium",
+                    hint=f"eject it on the host, or force it: gadgetd eject --force {export.name}",
+                    errno=errno.EBUSY,
+                )
+            export.torn = True
             self.gadget.take_out(export.number)
-        elif not self.gadget.eject(export.number):
-            raise GadgetError(
-                f"{export.name} is in use: the host has locked the medium",
-                hint=f"eject it on the host, or force it: gadgetd eject --force {export.number}",
-                errno=errno.EBUSY,
-            )
         self._mark_ejected(export, by_host=False)
 
     def insert(self, export: Export) -> None:
@@ -231,12 +232,12 @@ class Exporter:
             self._remove()
         finally:
             self.visible = frozenset()
+            # What is in doubt stays so for a daemon that init starts next; a person ends it.
+            self.doubts.leave(self._numbers, self.exports.values())
             for export in self.exports.values():
                 export.release()
             self.exports.clear()
-            self.doubts.clear()
             self._numbers, self._slots = {}, None
-            self._remember()
 
     def seen_as(self, config: Config) -> frozenset[OwnGadget]:
         """Say how our gadget looks from the host, and how it will with this configuration."""

@@ -14,7 +14,7 @@ FILE = Path("/run/gadgetd/luns")
 LIMIT = 128
 """No controller has endpoints for so many LUNs; a larger number is none of ours."""
 
-_STATES = ("shown", "failed", "unproved", "withdrawn", "safe")
+_STATES = ("shown", "failed", "unproved", "withdrawn", "safe", "torn")
 _RESERVED = "reserved"
 
 
@@ -35,6 +35,8 @@ class Numbers(NamedTuple):
     """They were emptied on the board and not by the host."""
     safe: frozenset[int] = frozenset()
     """They were emptied, and flushed after that."""
+    torn: frozenset[int] = frozenset()
+    """They were emptied by force while the host had them open."""
 
     @property
     def in_doubt(self) -> frozenset[int]:
@@ -55,6 +57,7 @@ def record(
         unproved=frozenset(unproved),
         withdrawn=frozenset(e.number for e in exports if e.ejected and not e.ejected_by_host),
         safe=frozenset(e.number for e in exports if e.life is Life.EJECTED),
+        torn=frozenset(e.number for e in exports if e.torn),
     )
 
 
@@ -142,6 +145,7 @@ class Doubts:
         number = export.number
         if was_known and number in self._ejected:
             export.ejected_by_host = number not in self._remembered.withdrawn
+            export.torn = number in self._remembered.torn
             export.signal(Signal.EJECT)
         elif was_known and number in self.unproved:
             # An earlier daemon may have died before it flushed what the host wrote.
@@ -159,6 +163,18 @@ class Doubts:
         numbers = record(luns, exports, self.unproved, self._remembered.failed & self.unproved)
         if numbers != self._remembered and save(self._file, numbers):
             self._remembered = numbers
+
+    def leave(self, luns: Mapping[str, int], exports: Iterable[Export]) -> None:
+        """End all exporting: begin anew here, and leave to another daemon what is in doubt."""
+        exports = [export for export in exports if not export.written]
+        failed = {e.number for e in exports} | (self._remembered.failed & self.unproved)
+        doubted = {*failed, *self.unproved}
+        kept = {name: number for name, number in luns.items() if number in doubted}
+        self._remembered = Numbers(
+            kept, failed=frozenset(failed), unproved=frozenset(self.unproved)
+        )
+        save(self._file, self._remembered)
+        self.clear()
 
     def clear(self) -> None:
         """Begin anew: a person has been told."""

@@ -17,8 +17,12 @@ from gadgetd.usb.link import Link
 _NO_CONTROLLER = "config.txt needs dtoverlay=dwc2,dr_mode=peripheral; see the kernel's log: dmesg"
 _TAKEN = "unbind the gadget that has it: see /sys/kernel/config/usb_gadget"
 _MISNAMED = "name another one in usb.udc of gadgetd.yaml, or auto; then: gadgetd reload"
+_FLUSHED = (
+    "stopped: all that arrived is on the disks, what the host still held is not known;"
+    " to go on: gadgetd start"
+)
 _NO_DISK = "no disk to export; waiting for one"
-_LATER = "waits until the host is idle: adding it disconnects all disks for a moment"
+_LATER = "waits until the host lets go of the other disks: adding it disconnects them"
 
 
 class Facts(NamedTuple):
@@ -43,6 +47,8 @@ class Facts(NamedTuple):
     stopped: bool = False
     stopping: bool = False
     """Stopped, and disks are still being flushed."""
+    flushed: bool = False
+    """Stopped while a host had disks: all that arrived is on them, which is all that is known."""
     starting: bool = False
     """The disks have not been looked at yet."""
 
@@ -51,6 +57,8 @@ def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
     """Give the phase, the headline and the problem that keeps the disks from the host."""
     if facts.stopping:
         return Phase.STOPPED, "stopping: flushing the disks, do not unplug", facts.problem
+    if facts.stopped and facts.flushed:
+        return Phase.STOPPED, _FLUSHED, facts.problem
     if facts.stopped:
         return Phase.STOPPED, "stopped: nothing is exported; to go on: gadgetd start", facts.problem
     if facts.config is None:
@@ -113,9 +121,11 @@ def about_change(
 ) -> Iterator[Problem]:
     """Say what keeps the gadget from being changed; `locked` are the names of disks."""
     if waits is Waits.IDLE:
+        which = f" ({', '.join(locked)} open there)" if locked else ""
         yield Problem(
-            "a change waits until the host is idle: it disconnects all disks for a moment",
-            "it comes by itself; to have it now, eject the disks on the host",
+            f"a change waits until the host lets go of the disks{which}: it disconnects them all",
+            "eject them on the host; or now, and the host may lose what it has not written yet:"
+            " gadgetd attach",
         )
     elif waits is Waits.LOCK:
         yield Problem(
@@ -143,6 +153,11 @@ def about_disks(exports: Sequence[Export], unproved: Collection[int] = ()) -> It
             yield Problem(
                 f"{export.name}: {export.io_errors} I/O error{plural}",
                 "do not trust what was written; see dmesg, and replace the disk",
+            )
+        if export.torn and not export.lost:
+            yield Problem(
+                f"{export.name} was taken from the host while it was open there",
+                "all that arrived is on the disk; what the host still held is not known",
             )
         if export.lost:
             yield Problem(

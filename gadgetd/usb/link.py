@@ -13,6 +13,10 @@ from gadgetd.usb import controllers as udcs
 _CABLE_OUT = ("", "not attached", "attached", "powered")
 
 
+GONE_S = 5.0
+"""A host that has reset the board sets it up again sooner, in seconds."""
+
+
 class Link(NamedTuple):
     """The USB connection, as far as the board can tell. `for_s` is seconds in this state."""
 
@@ -66,6 +70,15 @@ class Host:
     def awake(self) -> bool:
         """A host has set the gadget up and can read and write."""
         return self.state == "configured"
+
+    @property
+    def gone(self) -> bool:
+        """No host is there, and not only for the moment of a bus reset.
+
+        dwc2 takes a reset for a pulled cable (source: dwc2_hsotg_irq in drivers/usb/dwc2/gadget.c
+        calls dwc2_hsotg_disconnect, which sets `not attached`), and a host resets to recover.
+        """
+        return not self.ready and self._loop.clock() - self._since >= GONE_S
 
     def follows(self, name: str) -> bool:
         """Whether `follow` chose this controller last."""

@@ -100,6 +100,13 @@ class Standing:
             return False
         return True
 
+    def is_locked(self, number: int) -> bool:
+        """Tell whether the host has locked the medium in a LUN, or whether that cannot be told."""
+        try:
+            return self._configfs.is_locked(NAME, number)
+        except GadgetError:
+            return True
+
     def take_out(self, number: int) -> None:
         """Take the disk out of a LUN, whatever the host says. No error without such a LUN."""
         try:

@@ -30,6 +30,7 @@ from gadgetd.errors import DiskBusyError
 from gadgetd.eventloop import Loop
 from gadgetd.export import drive as export_module
 from gadgetd.export.exporter import Exporter
+from gadgetd.export.reconnect import LET_GO_S
 from gadgetd.status import Board, Status
 from gadgetd.usb.kernelfs import Kernel
 from gadgetd.usb.own_gadget import NAME
@@ -376,6 +377,10 @@ class Bench:
     def unplug(self) -> None:
         self.plugged = False
         self._wire()
+
+    def host_lets_go(self) -> None:
+        """Have the host do nothing for so long that it has no data of its own any more."""
+        self.loop.run_for(LET_GO_S + 2)
 
     def host_state(self, state: str) -> None:
         """Have every bound controller in this state."""

@@ -409,7 +409,8 @@ def test_stop_and_start_say_what_came_of_it(
 ) -> None:
     Linked(bench, monkeypatch, "mmcblk0")
     assert main(["stop"]) == OK
-    assert capsys.readouterr().out == "stopped: all that the host wrote is on the disks\n"
+    said = "stopped: all that arrived is on the disks; what the host still held is not known\n"
+    assert capsys.readouterr().out == said
     assert main(["stop"]) == NO_DAEMON
     assert "stopped already" in capsys.readouterr().err
     assert main(["start"]) == OK

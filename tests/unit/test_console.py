@@ -76,9 +76,9 @@ def test_every_one_of_ten_disks_has_its_row_at_80x25() -> None:
     for number in range(10):
         assert re.search(rf"^ +{number} +nvme{number}n1 +NVMe .* 500 GB ", text, re.M)
     assert "sda  USB 31.3 GB: left out, mounted on /mnt" in text
-    waits = left_out("sdb", "waits until the host is idle")._replace(waits=True)
+    waits = left_out("sdb", "waits until the host lets go")._replace(waits=True)
     text = screen_text(*render(status(nvme(0), waits), 80, 25))
-    assert "sdb  USB 31.3 GB: not yet, waits until the host is idle" in text
+    assert "sdb  USB 31.3 GB: not yet, waits until the host lets go" in text
 
 
 @pytest.mark.parametrize("safe", [False, True])

@@ -19,6 +19,7 @@ from gadgetd.errors import GadgetError
 from gadgetd.export.drive import QUIET_S, Export
 from gadgetd.show.events import events
 from gadgetd.status import Life, Phase, Problem, Status
+from gadgetd.usb.link import GONE_S
 from tests.contract.faulty import FaultyKernel
 from tests.fake_configfs import ROOT
 from tests.unit.fakes import CM4, CONTROLLER, MIB, Bench, lives
@@ -136,7 +137,7 @@ def test_disks_that_are_exported_do_not_wait_for_one_on_its_way(bench: Bench) ->
     daemon = boot(bench, "mmcblk0")
     bench.scan.on_their_way = [NVME]
     bench.add("mmcblk1")
-    bench.loop.settle()
+    bench.host_lets_go()
     assert daemon.status.phase is Phase.EXPORTED
     assert bench.files() == {0: "mmcblk0", 1: "mmcblk1"}
 
@@ -202,7 +203,7 @@ def test_a_disk_that_is_unmounted_on_the_board_is_exported_then(bench: Bench) ->
     daemon = boot(bench, "mmcblk0", "nvme0n1")
     bench.busy.clear()
     (bench.proc / "self" / "mountinfo").write_text("another table\n")
-    bench.loop.run_for(1)
+    bench.host_lets_go()
     assert bench.files() == {0: "nvme0n1", 1: "mmcblk0"}
     assert left_out(daemon.status) == {}
 
@@ -221,7 +222,7 @@ def test_while_another_identity_waits_for_the_host_the_scan_is_told_both(bench: 
     daemon.reload()
     bench.loop.settle()
     assert bench.scan.asked_with[-1] == {old, new}
-    bench.loop.run_for(QUIET_S + TIMES * TICK_S)
+    bench.host_lets_go()
     bench.scan.announce()
     bench.loop.settle()
     assert bench.scan.asked_with[-1] == {new}
@@ -336,7 +337,7 @@ def test_a_configuration_that_disconnects_waits_for_an_idle_host(bench: Bench) -
         host_writes(bench, "mmcblk0")
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
     bench.flush_result = 0
-    bench.loop.run_for(QUIET_S + TIMES * TICK_S)
+    bench.host_lets_go()
     assert bench.kernel.bus[1:] == [f"unbind {CONTROLLER}", f"bind {CONTROLLER}"]
 
 
@@ -422,7 +423,7 @@ def test_a_change_that_waits_says_what_for(bench: Bench) -> None:
     bench.configure("usb: {product: Another}\n")
     daemon.reload()
     bench.loop.settle()
-    assert "waits until the host is idle" in advice(daemon)
+    assert "waits until the host lets go" in advice(daemon)
     bench.flush_result = 0
     daemon.stop(lambda: None)
     bench.loop.settle()
@@ -938,7 +939,7 @@ def test_what_was_ejected_stays_ejected_when_another_disk_arrives(bench: Bench) 
     daemon = boot(bench, "mmcblk0", "nvme0n1")
     host_ejects(bench, 0)
     bench.add("nvme1n1")
-    bench.loop.run_for(5)
+    bench.host_lets_go()
     assert bench.files() == {0: "", 1: "nvme0n1", 2: "nvme1n1"}
     assert lives(daemon)["mmcblk0"] == "ejected"
     assert len(bench.kernel.bus) == 3
@@ -961,6 +962,7 @@ def test_what_was_ejected_stays_ejected_when_we_disconnect_the_host_ourselves(
 ) -> None:
     daemon = boot(bench, "mmcblk0", "nvme0n1")
     host_ejects(bench, 0)
+    bench.host_lets_go()
     bench.slow_host = True  # It takes its time to set the gadget up again.
     change(bench)
     bench.loop.settle()
@@ -990,6 +992,7 @@ def test_what_was_ejected_stays_ejected_when_we_disconnect_the_host_ourselves(
 
 def test_a_host_that_was_disconnected_by_us_and_resets_later_is_counted(bench: Bench) -> None:
     daemon = boot(bench, "mmcblk0")
+    bench.host_lets_go()
     bench.slow_host = True
     extend(bench)
     bench.loop.settle()
@@ -1087,8 +1090,9 @@ def test_a_disk_that_left_is_not_waited_for_before_the_board_goes_down(bench: Be
 # Arrivals and departures
 
 
-def test_an_arrival_is_exported_at_once_when_the_host_is_idle(bench: Bench) -> None:
+def test_an_arrival_is_exported_at_once_when_the_host_has_let_go(bench: Bench) -> None:
     daemon = boot(bench, "mmcblk0")
+    bench.host_lets_go()
     bench.add("nvme0n1")
     bench.loop.settle()
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
@@ -1102,9 +1106,9 @@ def test_an_arrival_breaks_no_transfer_and_says_what_it_waits_for(bench: Bench) 
     for _ in range(20):
         host_writes(bench, "mmcblk0")
         assert bench.files() == {0: "mmcblk0"}
-    assert "waits until the host is idle" in left_out(daemon.status)["nvme0n1"]
+    assert "waits until the host lets go" in left_out(daemon.status)["nvme0n1"]
     assert {row.disk.name: row.waits for row in daemon.status.disks}["nvme0n1"]
-    bench.loop.run_for(QUIET_S + TIMES * TICK_S)
+    bench.host_lets_go()
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
     assert left_out(daemon.status) == {}
 
@@ -1130,7 +1134,7 @@ def test_an_arrival_waits_for_a_host_whose_transfer_moves_no_counter(bench: Benc
         serves()
         bench.loop.run_for(TICK_S * 1.1)
         assert bench.files() == {0: "mmcblk0"}
-    bench.loop.run_for(TIMES * TICK_S)
+    bench.host_lets_go()
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
 
@@ -1141,7 +1145,7 @@ def test_an_arrival_waits_for_reading_too(bench: Bench) -> None:
     bench.add("nvme0n1")
     bench.loop.settle()
     assert bench.files() == {0: "mmcblk0"}
-    bench.loop.run_for(QUIET_S + TIMES * TICK_S)
+    bench.host_lets_go()
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
 
@@ -1154,7 +1158,7 @@ def test_an_arrival_waits_for_a_flush_too(bench: Bench) -> None:
     bench.loop.run_for(30)
     assert bench.files() == {0: "mmcblk0"}
     bench.flushes[-1].finish()
-    bench.loop.run_for(1)
+    bench.host_lets_go()
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
 
@@ -1262,16 +1266,17 @@ def test_a_killed_daemon_that_comes_back_breaks_no_transfer(bench: Bench) -> Non
     for _ in range(6):
         host_writes(bench, "mmcblk0")
         assert bench.kernel.bus == [f"bind {CONTROLLER}"]
-    bench.loop.run_for(QUIET_S + TIMES * TICK_S)
+    bench.host_lets_go()
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
 
-def test_without_a_host_a_killed_daemon_that_comes_back_changes_all_at_once(bench: Bench) -> None:
+def test_without_a_host_a_killed_daemon_that_comes_back_changes_all_soon(bench: Bench) -> None:
     bench.unplug()
     boot(bench, "mmcblk0")
     bench.add("nvme0n1")
     bench.daemon()
     bench.loop.run_for(QUIET_S + TIMES * TICK_S)
+    bench.loop.run_for(GONE_S + TICK_S)
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
 
@@ -1306,7 +1311,10 @@ def test_a_stop_disconnects_then_flushes_then_tears_down_then_ends(bench: Bench)
     bench.flushes[1].finish()
     bench.loop.settle()
     assert ended.trees == [[]]
-    assert (daemon.status.phase, daemon.status.safe_to_unplug) == (Phase.STOPPED, True)
+    assert (daemon.status.phase, daemon.ending.flushed) == (Phase.STOPPED, True)
+    # The host had the disks, and may have had data for them that it had not sent.
+    assert not daemon.status.safe_to_unplug
+    assert "what the host still held is not known" in daemon.status.message
     bench.loop.run_for(60)
     assert len(ended.trees) == 1
 
@@ -1341,7 +1349,7 @@ def test_a_stop_during_a_flush_has_the_rest_flushed_too(bench: Bench) -> None:
     bench.flushes[1].finish()
     bench.loop.settle()
     assert ended.trees == [[]]
-    assert daemon.status.safe_to_unplug
+    assert daemon.ending.flushed
 
 
 def test_a_stop_whose_flush_fails_is_not_safe_and_stays_so(bench: Bench) -> None:
@@ -1372,9 +1380,9 @@ def test_a_second_stop_joins_the_first(bench: Bench) -> None:
     bench.flushes[0].finish()
     bench.loop.settle()
     assert (first.trees, second.trees) == ([[]], [[]])
-    assert daemon.status.safe_to_unplug
+    assert daemon.ending.flushed
     assert not daemon.stopping
-    assert daemon.status.message == "stopped: nothing is exported; to go on: gadgetd start"
+    assert daemon.status.message.startswith("stopped: all that arrived is on the disks")
 
 
 def test_a_stop_that_cannot_take_the_disks_from_the_host_is_not_safe(bench: Bench) -> None:
@@ -1394,6 +1402,7 @@ def test_a_stop_that_cannot_take_the_disks_from_the_host_is_not_safe(bench: Benc
     assert not any(status.safe_to_unplug for status in bench.panel.statuses)
     daemon.resume()
     bench.flush_result = 0
+    host_ejects(bench, 0)
     daemon.stop(ended)
     bench.loop.settle()
     assert daemon.status.safe_to_unplug
@@ -1401,6 +1410,7 @@ def test_a_stop_that_cannot_take_the_disks_from_the_host_is_not_safe(bench: Benc
 
 def test_the_word_of_an_earlier_stop_does_not_hold_for_a_later_one(bench: Bench) -> None:
     daemon = boot(bench, "mmcblk0")
+    host_ejects(bench, 0)
     daemon.stop(lambda: None)
     bench.loop.settle()
     assert daemon.status.safe_to_unplug
@@ -1414,7 +1424,8 @@ def test_the_word_of_an_earlier_stop_does_not_hold_for_a_later_one(bench: Bench)
     assert not daemon.status.safe_to_unplug
     bench.flushes[-1].finish()
     bench.loop.settle()
-    assert daemon.status.safe_to_unplug
+    assert daemon.ending.flushed
+    assert not daemon.status.safe_to_unplug
 
 
 def test_while_stopped_nothing_is_exported_and_nothing_wakes_up(bench: Bench) -> None:
@@ -1506,6 +1517,20 @@ def test_an_eject_that_the_host_has_locked_is_refused(bench: Bench) -> None:
     with pytest.raises(GadgetError, match="the host has locked the medium"):
         daemon.eject(of(daemon, "mmcblk0"), force=False)
     assert bench.files() == {0: "mmcblk0"}
+    daemon.eject(of(daemon, "mmcblk0"), force=True)
+    bench.loop.settle()
+    assert lives(daemon) == {"mmcblk0": "ejected"}
+    # The host had it open: what it still held is not known, to the next daemon neither.
+    for again in (daemon, bench.daemon()):
+        bench.loop.settle()
+        assert "what the host still held is not known" in [
+            each.hint.partition("; ")[2] for each in again.status.advice
+        ]
+        assert not again.status.safe_to_unplug
+
+
+def test_a_forced_eject_of_a_disk_that_the_host_has_not_locked_is_an_eject(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0")
     daemon.eject(of(daemon, "mmcblk0"), force=True)
     bench.loop.settle()
     assert daemon.status.safe_to_unplug

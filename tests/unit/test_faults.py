@@ -274,6 +274,7 @@ class TestNothingIsCalledSafeThatIsNot:
 
         monkeypatch.setattr(bench.kernel, "write", watched)
         daemon.insert(export_of(daemon, "nvme0n1"))
+        host_ejects(bench, 1)
         daemon.stop(lambda: None)
         bench.loop.settle()
         assert bench.panel.statuses[-1].safe_to_unplug
@@ -324,7 +325,7 @@ class TestTheHostIsLeftInPeace:
     ) -> None:
         bench.kernel.functions = ("mass_storage",)
         daemon = boot(bench, "mmcblk0")
-        bench.loop.run_for(RETRY_S)
+        bench.host_lets_go()
         bench.slow_host = slow_host
         bench.configure("usb: {acm: true}\n")
         daemon.reload()
@@ -338,13 +339,13 @@ class TestTheHostIsLeftInPeace:
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         daemon = boot(bench, "mmcblk0")
-        bench.loop.run_for(RETRY_S)
+        bench.host_lets_go()
         with monkeypatch.context() as patch:
             refuse_disk(bench, "nvme0n1", patch)
             bench.add("nvme0n1")
             bench.loop.run_for(RETRY_S / 2)
             assert unbinds(bench) == 1
-        bench.loop.run_for(RETRY_S * 2)
+        bench.host_lets_go()
         assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
         assert not any("lun.1" in text for text in advice(daemon))
 
@@ -361,7 +362,8 @@ class TestTheHostIsLeftInPeace:
 
         monkeypatch.setattr(bench.kernel, "mkdir", refusing)
         bench.add("nvme0n1")
-        bench.loop.run_for(RETRY_S * 4)
+        for _ in range(3):
+            bench.host_lets_go()
         host_ejects(bench, 0)
         assert daemon.status.safe_to_unplug
 
@@ -420,7 +422,7 @@ class TestTheHostIsLeftInPeace:
             daemon = boot(bench, "mmcblk0", "nvme0n1")
             bench.loop.run_for(RETRY_S * 3)
         daemon.reload()
-        bench.loop.run_for(RETRY_S)
+        bench.host_lets_go()
         assert set(bench.files().values()) == {"mmcblk0", "nvme0n1"}
 
     def test_an_eject_beside_a_lun_that_fails_is_noticed_and_stays(
@@ -500,7 +502,7 @@ class TestAfterAKill:
         daemon = bench.daemon()
         for _ in range(4):
             host_writes(bench, "mmcblk0")
-        assert daemon._waits is Waits.IDLE
+        assert daemon.waits is Waits.IDLE
         assert [row.lun for row in daemon.status.disks] == [0, 1]
         host_ejects(bench, 1)
         bench.loop.run_for(RETRY_S * 2)
@@ -586,7 +588,7 @@ def test_a_disk_that_was_in_use_is_exported_when_it_is_free_again(bench: Bench) 
     bench.busy.add("nvme0n1")
     boot(bench, "mmcblk0", "nvme0n1")
     bench.busy.clear()
-    bench.loop.run_for(RETRY_S * 2)
+    bench.host_lets_go()
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
 

@@ -91,6 +91,8 @@ def test_from_start_to_sigterm_and_nothing_is_left(tmp_path: Path) -> None:
             told.append(status()["message"])
             bench.add("nvme0n1")
             wait_for(lambda: len(status()["disks"]) == 2)
+            told.append(ask({"command": "attach", "confirmed": False})["disks"])
+            ask({"command": "attach", "confirmed": True})
             told.append(bench.files())
             ask({"command": "eject", "disk": "mmcblk0"})
             wait_for(lambda: status()["disks"][0]["life"] == "ejected")
@@ -101,7 +103,7 @@ def test_from_start_to_sigterm_and_nothing_is_left(tmp_path: Path) -> None:
         left = lambda: str((bench.tree, os.listdir(path / "run")))
         atexit.register(lambda: (path / "left").write_text(left()))
         """,
-    ) == ["1 disk exported", {"0": "mmcblk0", "1": "nvme0n1"}, False]
+    ) == ["1 disk exported", ["mmcblk0"], {"0": "mmcblk0", "1": "nvme0n1"}, False]
     assert (tmp_path / "left").read_text() == "([], ['lock'])"
 
 
@@ -134,7 +136,7 @@ def test_stop_and_start_over_the_socket(tmp_path: Path) -> None:
             told.append(ask({"command": "start"})["status"]["phase"])
             told.append(len(ask({"command": "log"})["lines"]) > 3)
         """,
-    ) == [{"ok": True, "safe": True}, [], "exported", True]
+    ) == [{"ok": True, "safe": False, "flushed": True}, [], "exported", True]
 
 
 def test_a_second_daemon_does_not_get_in_the_way(tmp_path: Path) -> None:

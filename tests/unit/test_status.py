@@ -173,9 +173,9 @@ def test_a_disk_says_its_lun_or_why_it_has_none() -> None:
 
 
 def test_a_disk_that_waits_for_its_lun_is_not_called_left_out() -> None:
-    row = left_out("sda", "waits until the host is idle")._replace(waits=True)
+    row = left_out("sda", "waits until the host lets go")._replace(waits=True)
     event = one(status(), status(row))
-    assert event.text == "sda (USB BJTD4R, 31.3 GB) not exported yet: waits until the host is idle"
+    assert event.text == "sda (USB BJTD4R, 31.3 GB) not exported yet: waits until the host lets go"
     assert event.fields["lun"] is None
 
 

@@ -125,14 +125,14 @@ def test_a_scan_asks_the_daemon_that_runs(daemon: FakeDaemon) -> None:
             nvme(0),
             nvme(1, life=Life.GONE),
             left_out("sda", "mounted at /mnt"),
-            left_out("sdb", "waits until the host is idle")._replace(waits=True),
+            left_out("sdb", "waits until the host lets go")._replace(waits=True),
         )
     ]
     assert told(client.scan()) == [
         ("nvme0n1", True, "LUN 0; exported by default"),
         ("nvme1n1", False, "has left the board; LUN 1 waits for it"),
         ("sda", False, "mounted at /mnt"),
-        ("sdb", True, "waits until the host is idle"),
+        ("sdb", True, "waits until the host lets go"),
     ]
 
 

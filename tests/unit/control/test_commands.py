@@ -174,14 +174,14 @@ def test_a_stop_replies_once_all_is_flushed_and_gone(bench: Bench) -> None:
     assert shell("stop") is None
     bench.flushes[-1].finish()
     bench.loop.settle()
-    assert shell.replies == [{"ok": True, "safe": True}]
+    assert shell.replies == [{"ok": True, "safe": False, "flushed": True}]
     assert bench.tree == []
 
 
 def test_a_stop_that_lost_data_says_so(bench: Bench) -> None:
     shell = Shell(bench, "mmcblk0")
     bench.flush_result = errno.EIO
-    assert reply(shell("stop")) == {"ok": True, "safe": False}
+    assert reply(shell("stop")) == {"ok": True, "safe": False, "flushed": False}
 
 
 def test_what_is_stopped_cannot_be_stopped_again(bench: Bench) -> None:
@@ -198,7 +198,7 @@ def test_a_stop_during_a_stop_joins_it(bench: Bench) -> None:
     assert shell("stop") is None
     bench.flushes[-1].finish()
     bench.loop.settle()
-    assert shell.replies == [{"ok": True, "safe": True}] * 2
+    assert shell.replies == [{"ok": True, "safe": False, "flushed": True}] * 2
 
 
 def test_a_start_during_a_stop_is_refused_and_the_stop_still_replies(bench: Bench) -> None:
@@ -209,7 +209,7 @@ def test_a_start_during_a_stop_is_refused_and_the_stop_still_replies(bench: Benc
         shell("start")
     bench.flushes[-1].finish()
     bench.loop.settle()
-    assert shell.replies == [{"ok": True, "safe": True}]
+    assert shell.replies == [{"ok": True, "safe": False, "flushed": True}]
 
 
 def test_a_start_exports_again(bench: Bench) -> None:
@@ -280,7 +280,7 @@ def test_a_disk_can_be_named_as_hash_prints_it(bench: Bench) -> None:
 def test_while_stopped_a_command_about_a_disk_hears_that(bench: Bench) -> None:
     shell = Shell(bench, "mmcblk0")
     shell("stop")
-    with pytest.raises(ControlError, match="stopped: nothing is exported"):
+    with pytest.raises(ControlError, match="stopped: all that arrived is on the disks"):
         shell("eject", disk="0")
 
 

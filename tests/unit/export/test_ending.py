@@ -21,6 +21,8 @@ def test_a_stop_is_no_alarm(bench: Bench) -> None:
     bench.add("mmcblk0")
     bench.add("sda", refusal="mounted at /mnt")
     daemon = bench.daemon()
+    bench.unplug()
+    bench.loop.settle()
     before = len(bench.panel.statuses)
     daemon.stop(lambda: None)
     bench.loop.settle()
@@ -48,6 +50,8 @@ def test_the_end_of_a_stopped_daemon_takes_no_word_back(bench: Bench) -> None:
     # As on poweroff: init's `gadgetd stop` first, then SIGTERM to all.
     bench.add("mmcblk0")
     daemon = bench.daemon()
+    bench.unplug()
+    bench.loop.settle()
     daemon.stop(lambda: None)
     bench.loop.settle()
     before = len(bench.panel.statuses)

@@ -106,7 +106,7 @@ def test_exports_come_first_and_then_what_is_left_out_with_the_reason() -> None:
 def test_a_disk_that_the_host_cannot_see_yet_has_no_lun_and_says_why() -> None:
     shown = rows([export("nvme0n1", 0), export("nvme1n1", 1)], [], frozenset((0,)))
     assert [(row.lun, row.waits) for row in shown] == [(0, False), (None, True)]
-    assert "waits until the host is idle" in shown[1].reason
+    assert "waits until the host lets go" in shown[1].reason
 
 
 def test_a_disk_that_will_be_exported_waits_and_one_that_is_left_out_does_not() -> None:
@@ -171,7 +171,7 @@ def test_a_change_that_waits_says_what_for() -> None:
     assert list(about_change(Waits.NOTHING, (), None)) == []
     assert list(about_change(Waits.CONTROLLER, (), None)) == []
     (idle,) = about_change(Waits.IDLE, (), None)
-    assert "waits until the host is idle" in idle.message
+    assert "waits until the host lets go" in idle.message
     (locked,) = about_change(Waits.LOCK, ("mmcblk0", "nvme0n1"), None)
     assert locked.message == "a change of mmcblk0, nvme0n1 waits: the host has locked the medium"
     assert "--force" in locked.hint
