@@ -100,12 +100,12 @@ def _serial_console(new: Status) -> Event:
 
 
 _CHANGES = {
-    "gone": "host gone: cable out, or host off",
-    "attached": "cable in, host not talking yet",
-    "reset": "host reset the port",
+    "gone": "host gone: cable out, host off, or a reset",
+    "attached": "cable in, or a host begins",
+    "reset": "host gone, or it resets the port",
     "addressed": "host is setting it up",
     "configured": "host connected",
-    "suspended": "host suspended the device",
+    "suspended": "suspended: host asleep, or cable out",
     "resumed": "host resumed the device",
     "speed": "link speed changed",
     "other": "host state changed",

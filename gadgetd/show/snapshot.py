@@ -196,11 +196,14 @@ _SLOW = ("low-speed", "full-speed")
 
 
 def about_link(link: Link) -> Iterator[Problem]:
-    """Say what is wrong with the connection."""
+    """Say what is wrong with the connection, and no more than the controller's driver tells of it.
+
+    Which driver tells what: docs/kernel.md.
+    """
     lasting = link.for_s >= PATIENCE_S
     if link.state == "suspended":
         yield Problem(
-            "the host has suspended this board",
+            "suspended: the host is asleep, or the cable is out",
             "wake the host, or plug the cable in again",
         )
     elif link.state == "configured":
@@ -214,19 +217,21 @@ def about_link(link: Link) -> Iterator[Problem]:
                 "the host has set up the disks and has not opened any",
                 "look at the host's own log; on Linux: dmesg",
             )
-    elif lasting and link.state in ("not attached", "attached", ""):
+    elif lasting and link.state in ("not attached", ""):
         yield Problem(
             "no host: no USB cable, or the PC is off",
             "plug the board's USB slave port into a PC; on a carrier board, look at its jumpers",
         )
     elif lasting:
         yield Problem(
-            f"a host is there and does not finish setting up this board (state: {link.state})",
-            "use another cable or port; try without the hub",
+            f"no host has set this board up (state: {link.state}):"
+            " the cable may be out, or the PC off or asleep",
+            "plug the cable in, wake the PC; if both are so, try another cable or port",
         )
-    if link.resets:
-        times = "once" if link.resets == 1 else f"{link.resets} times"
+    if link.interruptions:
+        times = "once" if link.interruptions == 1 else f"{link.interruptions} times"
         yield Problem(
-            f"the host has reset the connection {times}",
-            "if it goes on: another cable or port, and check the power supply",
+            f"the connection was interrupted {times}",
+            "a reset by the host, or a loose cable; if it goes on: another cable or port, and"
+            " check the power supply",
         )

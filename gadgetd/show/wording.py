@@ -20,16 +20,16 @@ _SPEEDS = {
 _STATES = {
     "": "state unknown",
     "not attached": "no host: cable out, or host off",
-    "attached": "cable in, host not talking yet",
-    "powered": "cable in, host not talking yet",
+    "attached": "not set up by a host yet",
+    "powered": "not set up by a host yet",
     "reconnecting": "reconnecting",
     "unauthenticated": "host does not accept the device yet",
-    "default": "host is setting it up",
-    "addressed": "host is setting it up",
+    "default": "not set up by a host, or no more",
+    "addressed": "not set up by a host, or no more",
     "configured": "connected",
-    "suspended": "connected, host has suspended it",
+    "suspended": "suspended: host asleep, or cable out",
 }
-"""Documentation/ABI/stable/sysfs-class-udc, `state`."""
+"""Documentation/ABI/stable/sysfs-class-udc, `state`; what drivers make of it: docs/kernel.md."""
 
 _LIVES = {
     Life.WAITING: "waiting for host",
@@ -130,8 +130,8 @@ def host(controller: Controller) -> str:
     """Return what the host is doing: `connected, high-speed (480 Mb/s)`."""
     state = _STATES.get(controller.state) or plain(controller.state)
     link = speed(controller.speed)
-    linked = controller.state in ("default", "addressed", "configured", "suspended")
-    return f"{state}, {link}" if link and linked else state
+    # In any other state there may be no cable, and some drivers go on naming a speed.
+    return f"{state}, {link}" if link and controller.state == "configured" else state
 
 
 def life(row: DiskStatus) -> str:

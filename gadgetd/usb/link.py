@@ -12,6 +12,13 @@ from gadgetd.usb import controllers as udcs
 
 _CABLE_OUT = ("", "not attached", "attached", "powered")
 
+INTERRUPTION_S = 2.0
+"""A connection that is back within this time, in seconds, was interrupted; later it is a new one.
+
+usbip-vudc stays at `default` when the cable is pulled, where a reset leaves it for a moment only
+(docs/kernel.md). A person takes longer than a reset, and the time between the two is a choice.
+"""
+
 
 GONE_S = 5.0
 """A host that has reset the board sets it up again sooner, in seconds."""
@@ -21,10 +28,11 @@ class Link(NamedTuple):
     """The USB connection, as far as the board can tell. `for_s` is seconds in this state."""
 
     state: str
+    """`suspended` also where only the gadget's attribute of that name tells of it."""
     speed: str
     for_s: float
-    resets: int = 0
-    """How often the host set the gadget up anew without a cable having been pulled."""
+    interruptions: int = 0
+    """How often the gadget was set up anew at once: a reset by the host, or a loose cable."""
     touched: bool = False
     """A disk has been read or written since it was exported."""
 
@@ -55,7 +63,8 @@ class Host:
         self._udc: udcs.Udc | None = None
         self._since = loop.clock()
         self._was_ready = False
-        self._resets = 0
+        self._interruptions = 0
+        self._lost_at = 0.0
         self._speed = ""
         self._asleep = False
         self.state = ""
@@ -107,20 +116,20 @@ class Host:
         self._look()
 
     def expect_anew(self) -> None:
-        """Do not take it for a reset if the host sets the gadget up again: it was our doing."""
+        """Do not count it if the host sets the gadget up again: it was our doing."""
         self._was_ready = False
 
     def link(self, *, touched: bool) -> Link:
         """Give what there is to say about the connection; `touched`: a disk has been opened."""
-        state = "suspended" if self.awake and self._asleep else self.state
         for_s = self._loop.clock() - self._since
-        return Link(state, self._speed, for_s, self._resets, touched)
+        interruptions = self._interruptions if self._same_cable else 0
+        return Link(self._told_state, self._speed, for_s, interruptions, touched)
 
     def controller(self, note: str) -> Controller | None:
         """Give what to show of the controller in use; `note` says why it is this one."""
         if self._udc is None:
             return None
-        return Controller(self._udc.name, self.state, self._speed, note)
+        return Controller(self._udc.name, self._told_state, self._speed, note)
 
     def refresh(self) -> None:
         """Look at what raises no event, for `link` and `controller`.
@@ -130,8 +139,17 @@ class Host:
         self._speed = udcs.current_speed(self._udc) if self._udc is not None else ""
         self._asleep = self.awake and self._udc is not None and udcs.suspended(self._udc)
 
+    @property
+    def _told_state(self) -> str:
+        return "suspended" if self.awake and self._asleep else self.state
+
+    @property
+    def _same_cable(self) -> bool:
+        """The cable was not out for as long as a person takes, as far as the driver tells."""
+        return self.ready or self._loop.clock() - self._lost_at <= INTERRUPTION_S
+
     def _look(self) -> None:
-        before = self.state
+        before, was_ready, same_cable = self.state, self.ready, self._same_cable
         # Reading also arms the next event.
         self.state = udcs.read_state(self._fd) if self._fd >= 0 else ""
         if not self.state:
@@ -141,16 +159,21 @@ class Host:
             return
         self._since = self._loop.clock()
         if self.awake and before != "suspended":
-            # Set up anew though the cable was not out in between: the host has reset us.
-            self._resets += self._was_ready and before not in _CABLE_OUT
+            if not same_cable:
+                self._interruptions = 0
+            # Set up anew though the cable was not out in between.
+            elif before not in _CABLE_OUT:
+                self._interruptions += self._was_ready
             # A state that was there at the first look may be of before the gadget was bound: some
-            # drivers keep it. The host that then sets us up has not reset us.
+            # drivers keep it. The host that then sets us up has interrupted nothing.
             self._was_ready = bool(before)
             self._arrived()
         elif not self.ready:
+            if was_ready:
+                self._lost_at = self._since
             if self.state in _CABLE_OUT:
                 # Another cable, or another host: its own record.
-                self._was_ready, self._resets = False, 0
+                self._was_ready, self._interruptions = False, 0
             self._left()
         self._changed()
 

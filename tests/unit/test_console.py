@@ -114,7 +114,9 @@ def test_the_screen_says_version_board_controller_speed_and_how_to_get_a_shell()
         ("not attached", "UNKNOWN", "no host: cable out, or host off"),
         ("configured", "full-speed", "connected, full-speed (12 Mb/s)"),
         ("configured", "super-speed", "connected, super-speed (5 Gb/s)"),
-        ("suspended", "high-speed", "connected, host has suspended it, high-speed (480 Mb/s)"),
+        # A link that may not be there has no speed.
+        ("suspended", "high-speed", "suspended: host asleep, or cable out"),
+        ("default", "high-speed", "not set up by a host, or no more"),
         ("not attached", "high-speed", "no host: cable out, or host off"),
         ("strange", "", "strange"),
     ],

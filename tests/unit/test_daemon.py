@@ -981,7 +981,7 @@ def test_what_was_ejected_stays_ejected_when_we_disconnect_the_host_ourselves(
     assert bench.files()[0] == ""
     bench.loop.run_for(60)
     assert bench.files()[0] == ""
-    assert "reset" not in advice(daemon)
+    assert "interrupted" not in advice(daemon)
     # A host that comes later does get it back.
     bench.unplug()
     bench.loop.run_for(3)
@@ -998,7 +998,7 @@ def test_a_host_that_was_disconnected_by_us_and_resets_later_is_counted(bench: B
     bench.loop.settle()
     bench.plug()
     bench.loop.run_for(10)
-    for count in ("", "reset the connection once", "reset the connection 2 times"):
+    for count in ("", "interrupted once", "interrupted 2 times"):
         assert count in advice(daemon)
         for state in ("default", "configured"):
             bench.host_state(state)

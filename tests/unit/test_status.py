@@ -260,6 +260,16 @@ def test_each_step_of_the_host_has_a_name(before: str, after: str, change: str) 
     assert one(old, status(controller=UDC._replace(state=after))).fields["change"] == change
 
 
+def test_no_step_of_the_host_says_more_than_the_controller_tells() -> None:
+    # What is known of each driver: docs/kernel.md.
+    def words(state: str) -> str:
+        return one(status(), status(controller=UDC._replace(state=state))).text
+
+    assert words("not attached") == "host gone: cable out, host off, or a reset"
+    assert words("default") == "host gone, or it resets the port"
+    assert words("suspended") == "suspended: host asleep, or cable out"
+
+
 def test_a_slower_link_and_a_lost_controller_are_told() -> None:
     slow = one(status(), status(controller=UDC._replace(speed="full-speed")))
     assert (slow.fields["change"], slow.fields["speed"]) == ("speed", "full-speed")

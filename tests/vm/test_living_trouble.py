@@ -109,10 +109,12 @@ def test_a_slow_link_and_a_host_that_sleeps_are_told_and_what_to_do(
     usb = "/sys/bus/usb/devices/1-1"
     board.host.check("echo 1-1:1.0 >/sys/bus/usb/drivers/usb-storage/unbind")
     board.host.check(f"echo 0 >{usb}/power/autosuspend_delay_ms; echo auto >{usb}/power/control")
-    board.expect_on_both("the host has suspended this board", since=since)
+    asleep = "suspended: the host is asleep, or the cable is out"
+    board.expect_on_both(asleep, since=since)
+    board.expect_on_screen("suspended: host asleep, or cable out")
+    assert board.status()["controller"]["state"] == "suspended"
+    board.expect_event(since, event="host", change="suspended")
     board.expect_on_screen("wake the host, or plug the cable in again")
     board.host.check(f"echo on >{usb}/power/control")
-    board.expect_event(
-        since, event="advice", active=False, message="the host has suspended this board"
-    )
+    board.expect_event(since, event="advice", active=False, message=asleep)
     until("it has gone from HDMI", lambda: "suspended" not in board.words())

@@ -114,7 +114,7 @@ def test_a_cable_cut_while_the_host_writes_loses_nothing_that_the_board_had_take
     assert writing.wrong_on_medium(board.machine.image_path("sd")) == []
     assert board.medium_digest("nvme0n1", 0, synced.size_bytes) == synced.digest
     assert board.exported()[0]["life"] == "waiting for host"
-    board.expect_on_both("does not finish setting up this board (state: default)", since=since)
+    board.expect_on_both("no host has set this board up (state: default)", since=since)
     assert "SAFE" not in board.words()
 
     again = plug(board)

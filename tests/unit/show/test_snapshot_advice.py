@@ -17,10 +17,10 @@ def said(
     *,
     speed: str = "high-speed",
     for_s: float = 60.0,
-    resets: int = 0,
+    interruptions: int = 0,
     touched: bool = False,
 ) -> str:
-    link = Link(state, speed, for_s, resets, touched)
+    link = Link(state, speed, for_s, interruptions, touched)
     return "; ".join(problem.message for problem in about_link(link))
 
 
@@ -28,10 +28,10 @@ def test_a_host_that_uses_the_disks_is_no_problem() -> None:
     assert said("configured", touched=True) == ""
 
 
-@pytest.mark.parametrize("state", ["not attached", "attached", ""])
+@pytest.mark.parametrize("state", ["not attached", ""])
 def test_no_cable_is_said_once_it_lasts(state: str) -> None:
     assert said(state, for_s=PATIENCE_S - 0.1) == ""
-    assert "no host" in said(state, for_s=PATIENCE_S)
+    assert said(state, for_s=PATIENCE_S).startswith("no host")
 
 
 @pytest.mark.parametrize("speed", ["full-speed", "low-speed"])
@@ -49,19 +49,29 @@ def test_disks_that_no_host_opens_are_said_once_it_lasts() -> None:
     assert "has not opened any" in said("configured", for_s=PATIENCE_S)
 
 
-def test_a_host_that_sleeps_is_said() -> None:
-    assert said("suspended", for_s=0) == "the host has suspended this board"
+def test_a_suspend_is_a_host_that_sleeps_or_a_cable_that_is_out() -> None:
+    # dwc2 tells of a pulled cable by nothing but the bus at rest; see docs/kernel.md.
+    words = "suspended: the host is asleep, or the cable is out"
+    assert said("suspended", for_s=0) == words
 
 
-@pytest.mark.parametrize("state", ["powered", "default", "addressed", "reconnecting"])
-def test_a_host_that_does_not_get_on_is_said_once_it_lasts(state: str) -> None:
+@pytest.mark.parametrize("state", ["attached", "powered", "default", "addressed", "reconnecting"])
+def test_a_board_that_no_host_sets_up_blames_nothing_that_may_be_fine(state: str) -> None:
     assert said(state, for_s=PATIENCE_S - 0.1) == ""
-    assert f"state: {state}" in said(state, for_s=PATIENCE_S)
+    # usbip-vudc stays at `default` when the cable is pulled.
+    (problem,) = about_link(Link(state, "high-speed", PATIENCE_S))
+    assert problem.message == (
+        f"no host has set this board up (state: {state}):"
+        " the cable may be out, or the PC off or asleep"
+    )
+    assert problem.hint.startswith("plug the cable in, wake the PC;")
 
 
-def test_resets_are_counted_in_words() -> None:
-    assert said("configured", resets=1, touched=True).endswith("has reset the connection once")
-    assert said("configured", resets=3, touched=True).endswith("has reset the connection 3 times")
+def test_interruptions_are_counted_in_words() -> None:
+    once = said("configured", interruptions=1, touched=True)
+    assert once == "the connection was interrupted once"
+    thrice = said("configured", interruptions=3, touched=True)
+    assert thrice == "the connection was interrupted 3 times"
 
 
 @given(
