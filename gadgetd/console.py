@@ -171,11 +171,14 @@ class Panel:
         *,
         sys: Path = Path("/sys"),
         dev: Path = Path("/dev"),
+        led_memory: Path | None = None,
     ) -> None:
+        """`led_memory` is the file that `Blinker` remembers the LED's own trigger in."""
         self._loop = loop
         self._board_model = board_model
         self._sys = sys
         self._dev = dev
+        self._led_memory = led_memory
         self._console = Console()
         self._blinker = Blinker(None)
         self._timer: Timer | None = None
@@ -211,7 +214,7 @@ class Panel:
             self._led = config.led
             self._blinker.release()
             led, about = find(self._sys / "class" / "leds", config.led, self._board_model)
-            self._blinker = Blinker(led)
+            self._blinker = Blinker(led, kept=self._led_memory)
             self._about_led = (about,) if about else ()
 
     def show(self, status: Status) -> None:

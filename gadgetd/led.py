@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ SYS_LEDS = Path("/sys/class/leds")
 AUTO, NONE = "auto", "none"
 ACTIVITY_LEDS = ("ACT", "led0")
 """The ACT LED's name on kernels from 6.1 on, and before."""
+_OURS = ("none", "timer")
+"""The triggers that a pattern uses."""
 
 
 class Led(NamedTuple):
@@ -115,13 +118,21 @@ class Blinker:
     without waking the daemon, and goes on if the daemon hangs. A step's time counts from when it
     was really written, so a late one is never followed by a flash too short to see. I/O errors
     end the pattern and set `failed`; nothing is raised. Times are seconds of a monotonic clock.
+
+    `kept` is a file that remembers the LED's own trigger, as `ACT mmc0`, while a pattern is shown:
+    a daemon that is killed leaves `none` or `timer` behind, which its successor would take for it.
     """
 
     def __init__(
-        self, led: Led | None, write: Callable[[Path, str], None] = write_attribute
+        self,
+        led: Led | None,
+        write: Callable[[Path, str], None] = write_attribute,
+        *,
+        kept: Path | None = None,
     ) -> None:
         self._led = led
         self._write = write
+        self._kept = kept
         self._pattern: Pattern | None = None
         self._next = 0
         self._due: float | None = None
@@ -172,12 +183,17 @@ class Blinker:
         return self._due
 
     def release(self) -> None:
-        """Give the LED back to the trigger that it had before."""
-        if self._led is not None and self._trigger_before is not None:
-            try:
-                self._write(self._led.path / "trigger", self._trigger_before)
-            except OSError:
-                self.failed = True
+        """Give the LED back to the trigger that it had before, also before one that was killed."""
+        if self._led is not None:
+            if self._trigger_before is None and self._remembered(self._led):
+                self._triggers(self._led)
+            if self._trigger_before is not None:
+                try:
+                    self._write(self._led.path / "trigger", self._trigger_before)
+                except OSError:
+                    self.failed = True
+                else:
+                    self._remember("")
         self._pattern, self._due, self._trigger_before = None, None, None
 
     def _triggers(self, led: Led) -> list[str]:
@@ -191,9 +207,33 @@ class Blinker:
         except OSError:
             # A kernel without triggers; or the LED is gone, and then the brightness is too.
             return []
+        names = [trigger.strip("[]") for trigger in triggers]
         if self._trigger_before is None:
-            self._trigger_before = next((t[1:-1] for t in triggers if t.startswith("[")), "none")
-        return [trigger.strip("[]") for trigger in triggers]
+            before = next((t[1:-1] for t in triggers if t.startswith("[")), "none")
+            if before in _OURS and (remembered := self._remembered(led)) in names:
+                before = remembered
+            self._trigger_before = before
+            self._remember(f"{led.path.name} {before}\n")
+        return names
+
+    def _remembered(self, led: Led) -> str:
+        """Give the trigger that this LED had before a killed daemon's pattern; empty if unknown."""
+        try:
+            text = self._kept.read_text("utf-8", "replace") if self._kept else ""
+        except OSError:
+            return ""
+        name, _, trigger = text.strip().partition(" ")
+        return trigger if name == led.path.name else ""
+
+    def _remember(self, text: str) -> None:
+        # Without the file the LED still tells the truth, and only a crash loses its trigger.
+        if self._kept is not None:
+            with suppress(OSError):
+                if text:
+                    self._kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    self._kept.write_text(text, "utf-8")
+                else:
+                    self._kept.unlink()
 
     def _blink_by_kernel(self, led: Led, pattern: Pattern) -> bool:
         """Let the `timer` trigger blink, delays in milliseconds; say whether it does.

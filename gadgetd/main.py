@@ -15,6 +15,7 @@ from gadgetd.errors import GadgetdError
 from gadgetd.eventloop import Loop
 
 LOCK = Path("/run/gadgetd/lock")
+LED_MEMORY = Path("/run/gadgetd/led")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -36,7 +37,7 @@ def run(config: Path) -> None:
 
     loop = Loop()
     board = read_board()
-    panel = Panel(loop, board.model)
+    panel = Panel(loop, board.model, led_memory=LED_MEMORY)
     # An inquiry string has four characters for the revision: the version without its last part.
     exporter = Exporter(board, __version__.rpartition(".")[0], loop.clock)
     daemon = Daemon(

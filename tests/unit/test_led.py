@@ -257,6 +257,56 @@ def test_the_real_files_are_written_and_the_trigger_is_given_back(tmp_path: Path
     assert (led / "trigger").read_text().startswith("mmc0")
 
 
+@pytest.mark.parametrize("pattern", [BOUND, SAFE])
+def test_a_killed_daemon_s_successor_gives_back_the_trigger_of_before_both(
+    tmp_path: Path, pattern: Pattern
+) -> None:
+    led, kept = make_led(tmp_path, "ACT"), tmp_path / "run" / "led"
+    for delay in ("delay_on", "delay_off"):
+        (led / delay).touch()
+    Blinker(Led(led), kept=kept).start(pattern, 0.0)
+    in_use = "timer" if pattern.repeats else "none"
+    assert (led / "trigger").read_text().startswith(in_use)
+    # The kernel's file then shows all of them, with the one that the killed daemon had chosen.
+    (led / "trigger").write_text("none mmc0 timer".replace(in_use, f"[{in_use}]") + "\n")
+    successor = Blinker(Led(led), kept=kept)
+    successor.start(BOUND, 0.0)
+    successor.release()
+    assert (led / "trigger").read_text().startswith("mmc0")
+    assert not kept.exists()
+
+
+def test_a_killed_daemon_s_pattern_ends_when_its_successor_has_nothing_to_say(
+    tmp_path: Path,
+) -> None:
+    led, kept = make_led(tmp_path, "ACT"), tmp_path / "led"
+    Blinker(Led(led), kept=kept).start(SAFE, 0.0)
+    (led / "trigger").write_text("none mmc0 [timer]\n")
+    Blinker(Led(led), kept=kept).release()
+    assert (led / "trigger").read_text().startswith("mmc0")
+
+
+@pytest.mark.parametrize("remembered", ["ACT default-on\n", "PWR default-on\n", "ACT", "\xff", ""])
+def test_a_trigger_that_somebody_else_set_counts_more_than_what_is_remembered(
+    tmp_path: Path, remembered: str
+) -> None:
+    led, kept = make_led(tmp_path, "ACT"), tmp_path / "led"
+    kept.write_text(remembered)
+    blinker = Blinker(Led(led), kept=kept)
+    blinker.start(BOUND, 0.0)
+    assert kept.read_text() == "ACT mmc0\n"
+    blinker.release()
+    assert (led / "trigger").read_text().startswith("mmc0")
+
+
+def test_a_led_that_had_a_trigger_of_ours_before_us_gets_it_back(tmp_path: Path) -> None:
+    led = make_led(tmp_path, "ACT", "none mmc0 [timer]")
+    blinker = Blinker(Led(led), kept=tmp_path / "led")
+    blinker.start(BOUND, 0.0)
+    blinker.release()
+    assert (led / "trigger").read_text().startswith("timer")
+
+
 @pytest.mark.parametrize(
     ("shown", "pattern"),
     [
