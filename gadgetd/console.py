@@ -194,7 +194,8 @@ class Panel:
 
     @property
     def advice(self) -> tuple[Problem, ...]:
-        """What is odd about the consoles or the LED that the configuration names."""
+        """What is odd about the consoles or the LED that the configuration names, now."""
+        self._look_for_led()
         return (*self._about_consoles, *self._about_led)
 
     def choose(self, config: Config) -> None:
@@ -213,9 +214,8 @@ class Panel:
         if config.led != self._led:
             self._led = config.led
             self._blinker.release()
-            led, about = find(self._sys / "class" / "leds", config.led, self._board_model)
-            self._blinker = Blinker(led, kept=self._led_memory)
-            self._about_led = (about,) if about else ()
+            self._blinker = Blinker(None)
+            self._look_for_led()
 
     def show(self, status: Status) -> None:
         """Show a status everywhere."""
@@ -224,6 +224,7 @@ class Panel:
             self.log.extend(f"[{now:10.3f}] {event.text}" for event in events(self._shown, status))
             self._shown = status
         # The LED first: it is the quickest, and all that some people have.
+        self._look_for_led()
         pattern = pattern_for(status)
         if pattern is None:
             self._blinker.release()
@@ -238,6 +239,14 @@ class Panel:
         if self._timer is not None:
             self._timer.cancel()
         self._console.close()
+
+    def _look_for_led(self) -> None:
+        """Use a LED that has come since; its driver may be a module that is loaded late."""
+        if self._led is None or self._blinker.has_led:
+            return
+        led, about = find(self._sys / "class" / "leds", self._led, self._board_model)
+        self._about_led = (about,) if about else ()
+        self._blinker = Blinker(led, kept=self._led_memory)
 
     def _tick(self) -> None:
         now = self._loop.clock()

@@ -141,6 +141,11 @@ class Blinker:
         self.failed = False
         """The LED could not be written to; the next `start` tries again."""
 
+    @property
+    def has_led(self) -> bool:
+        """Whether it was given a LED."""
+        return self._led is not None
+
     def start(self, pattern: Pattern | None, now: float, *, again: bool = False) -> float | None:
         """Show a pattern; the same one goes on undisturbed unless it is to begin `again`.
 

@@ -85,6 +85,34 @@ def test_a_status_that_says_nothing_gives_the_led_back(desk: Desk) -> None:
     assert desk.brightness().startswith("1")
 
 
+@pytest.mark.parametrize("wanted", ["auto", "ACT"])
+def test_a_led_that_comes_late_is_found_and_says_what_there_is_to_say(
+    desk: Desk, wanted: str
+) -> None:
+    later = desk.led.rename(desk.led.with_name("later"))
+    desk.panel.choose(desk.config._replace(consoles=Consoles("none", "none"), led=wanted))
+    assert bool(desk.panel.advice) is (wanted == "ACT")
+    desk.panel.show(status(nvme(0)))
+    later.rename(desk.led)
+    # Any uevent, so that of the LED too, has everything looked at and shown again.
+    assert desk.panel.advice == ()
+    desk.panel.show(status(nvme(0)))
+    desk.loop.run_for(5)
+    assert desk.brightness() == "1"
+
+
+def test_a_led_that_left_and_came_back_shows_the_pattern_again(desk: Desk) -> None:
+    desk.panel.choose(desk.config._replace(consoles=Consoles("none", "none")))
+    desk.panel.show(status(nvme(0)))
+    later = desk.led.rename(desk.led.with_name("later"))
+    desk.loop.run_for(5)
+    (later / "brightness").write_text("0")
+    later.rename(desk.led)
+    desk.panel.show(status(nvme(0)))
+    desk.loop.run_for(5)
+    assert desk.brightness() == "1"
+
+
 def test_the_led_flashes_three_times_and_stays_lit(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
