@@ -351,8 +351,9 @@ class Daemon:
             config_problem=self._config_problem,
             problem=self.ending.problem if self.ending.begun else self._problem,
             awaited=self._awaited,
-            disks=sum(export.hold is not None for export in self.exports),
-            ejected=sum(export.hold is not None and export.ejected for export in self.exports),
+            exports=self.exports,
+            visible=self._exporter.visible,
+            refused=self._exporter.refused.error is not None,
             bound=bool(self._exporter.udc),
             wants_gadget=self._exporter.wants_gadget,
             note=self._exporter.gadget.note,
@@ -376,9 +377,7 @@ class Daemon:
             problem=problem,
             advice=tuple(self._advice(bound=facts.bound)),
             controller=self._host.controller(self._exporter.gadget.note),
-            disks=snapshot.rows(
-                self.exports, self._verdicts, self._exporter.visible if exported else None
-            ),
+            disks=snapshot.rows(facts, self._verdicts, exported=exported),
             safe_to_unplug=bool(self.ending.safely) if self.ending.begun else self._all_ejected(),
             serial_console=self._login.tty,
         )

@@ -24,6 +24,8 @@ _FLUSHED = (
 _NO_DISK = "no disk to export; waiting for one"
 _LATER = "waits until the host lets go of the other disks: adding it disconnects them"
 
+_REFUSED = "the kernel refused the change that was to add it; to try again: gadgetd reload"
+
 
 class Facts(NamedTuple):
     """What decides the phase. Times are in seconds."""
@@ -33,9 +35,12 @@ class Facts(NamedTuple):
     problem: Problem | None = None
     """The kernel refused a step."""
     awaited: Sequence[Pending] = ()
-    disks: int = 0
-    """That are there and exported or to be exported, those that were ejected included."""
-    ejected: int = 0
+    exports: Sequence[Export] = ()
+    """The disks that are exported or to be exported, those that were ejected or left included."""
+    visible: Collection[int] = ()
+    """The LUNs that the gadget has."""
+    refused: bool = False
+    """The kernel refused a change of the gadget while others are exported."""
     bound: bool = False
     wants_gadget: bool = False
     """There is something to export: a disk, an empty slot, a serial console."""
@@ -70,8 +75,9 @@ def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
         return Phase.STARTING, "starting", None
     if facts.problem is not None:
         return Phase.FAILED, "the disks cannot be exported; trying again", facts.problem
-    if facts.bound and facts.disks:
-        return Phase.EXPORTED, _exported(facts), None
+    there = [export for export in facts.exports if export.life is not Life.GONE]
+    if facts.bound and there:
+        return Phase.EXPORTED, _exported(there, facts.visible), None
     if facts.awaited:
         names = ", ".join(pending.text for pending in facts.awaited)
         return Phase.WAITING_FOR_DISKS, f"waiting for {names}", None
@@ -80,16 +86,18 @@ def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
         return Phase.WAITING_FOR_DISKS, _NO_DISK, None
     named = facts.config.usb.udc
     which = "a USB device controller" if named == AUTO else f"USB device controller {named}"
-    message = f"{_count(facts.disks)} ready; waiting for {which}"
+    message = f"{_count(len(there))} ready; waiting for {which}"
     return Phase.WAITING_FOR_UDC, message, _no_controller(facts, facts.config)
 
 
-def _exported(facts: Facts) -> str:
-    with_host = facts.disks - facts.ejected
-    if not facts.ejected:
-        return f"{_count(with_host)} exported"
-    ejected = f"{_count(facts.ejected)} ejected"
-    return f"{_count(with_host)} exported, {ejected}" if with_host else ejected
+def _exported(there: Sequence[Export], visible: Collection[int]) -> str:
+    seen = [export for export in there if export.number in visible]
+    ejected = sum(export.ejected for export in seen)
+    parts = ((len(seen) - ejected, "exported"), (ejected, "ejected"))
+    words = [f"{_count(number)} {what}" for number, what in parts if number]
+    if waiting := len(there) - len(seen):
+        words.append(f"{_count(waiting)} {'waits' if waiting == 1 else 'wait'}")
+    return ", ".join(words)
 
 
 def _no_controller(facts: Facts, config: Config) -> Problem | None:
@@ -166,18 +174,17 @@ def about_disks(exports: Sequence[Export], unproved: Collection[int] = ()) -> It
             )
 
 
-def rows(
-    exports: Sequence[Export], verdicts: Sequence[Verdict], visible: frozenset[int] | None
-) -> tuple[DiskStatus, ...]:
+def rows(facts: Facts, verdicts: Sequence[Verdict], *, exported: bool) -> tuple[DiskStatus, ...]:
     """Give a row for each disk: those that are exported by LUN, then those that are not.
 
-    `visible` are the LUNs that the host can see, or None while nothing is exported.
+    While nothing is exported, a disk shows the LUN that it will have.
     """
     shown = []
-    for export in exports:
+    later = _REFUSED if facts.refused else _LATER
+    for export in facts.exports:
         row = export.to_status()
-        if visible is not None and export.number not in visible:
-            row = DiskStatus(row.disk, None, _LATER, row.read_only, row.inquiry, waits=True)
+        if exported and export.number not in facts.visible:
+            row = DiskStatus(row.disk, None, later, row.read_only, row.inquiry, waits=True)
         shown.append(row)
     # A name can be another disk's by now, if the one that had it left.
     names = {row.disk.name for row in shown if row.life is not Life.GONE}

@@ -345,6 +345,10 @@ class TestTheHostIsLeftInPeace:
             bench.add("nvme0n1")
             bench.loop.run_for(RETRY_S / 2)
             assert unbinds(bench) == 1
+            assert daemon.status.message == "1 disk exported, 1 disk waits"
+            (row,) = [row for row in daemon.status.disks if row.disk.name == "nvme0n1"]
+            assert (row.lun, row.waits) == (None, True)
+            assert row.reason.startswith("the kernel refused")
         bench.host_lets_go()
         assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
         assert not any("lun.1" in text for text in advice(daemon))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,10 @@ from gadgetd.config.settings import Config, Usb, Wait
 from gadgetd.disks.disk import Disk, Kind, Verdict
 from gadgetd.export.drive import Export, Signal, Waits
 from gadgetd.show.snapshot import Facts, about_change, about_disks, phase_of, rows
-from gadgetd.status import Life, Phase, Problem
+from gadgetd.status import DiskStatus, Life, Phase, Problem
 
 PROBLEM = Problem("cannot write functions/mass_storage.0/lun.0/file", "look")
 PENDING = Pending("0000:01:00.0", Kind.NVME, "NVMe at 0000:01:00.0")
-GOOD = Facts(config=Config(), disks=2, bound=True, wants_gadget=True)
 
 
 def export(name: str, number: int, life: Life = Life.IDLE) -> Export:
@@ -25,9 +25,39 @@ def export(name: str, number: int, life: Life = Life.IDLE) -> Export:
     return made
 
 
+TWO = (export("nvme0n1", 0), export("nvme1n1", 1))
+GOOD = Facts(config=Config(), exports=TWO, visible=frozenset((0, 1)), bound=True, wants_gadget=True)
+
+
+def rows_of(
+    exports: Sequence[Export],
+    verdicts: Sequence[Verdict],
+    visible: frozenset[int] | None,
+    *,
+    refused: bool = False,
+) -> tuple[DiskStatus, ...]:
+    """Give the rows; `visible` is None while nothing is exported."""
+    facts = GOOD._replace(exports=exports, visible=visible or frozenset(), refused=refused)
+    return rows(facts, verdicts, exported=visible is not None)
+
+
 def test_disks_that_a_host_can_see_are_exported() -> None:
     assert phase_of(GOOD) == (Phase.EXPORTED, "2 disks exported", None)
-    assert phase_of(GOOD._replace(disks=1))[1] == "1 disk exported"
+    assert phase_of(GOOD._replace(exports=TWO[:1]))[1] == "1 disk exported"
+    gone = export("nvme2n1", 2, Life.GONE)
+    assert phase_of(GOOD._replace(exports=(*TWO, gone)))[1] == "2 disks exported"
+
+
+def test_a_disk_that_the_host_cannot_see_is_not_counted_as_exported() -> None:
+    one = phase_of(GOOD._replace(visible=frozenset((0,))))
+    assert one == (Phase.EXPORTED, "1 disk exported, 1 disk waits", None)
+    none = phase_of(GOOD._replace(visible=frozenset()))
+    assert none == (Phase.EXPORTED, "2 disks wait", None)
+    ejected = export("nvme0n1", 0)
+    ejected.signal(Signal.EJECT)
+    some = GOOD._replace(exports=(ejected, TWO[1]))
+    assert phase_of(some)[1] == "1 disk exported, 1 disk ejected"
+    assert phase_of(some._replace(visible=frozenset((0,))))[1] == "1 disk ejected, 1 disk waits"
 
 
 def test_exported_disks_are_exported_whatever_else_is_on_its_way() -> None:
@@ -41,7 +71,7 @@ def test_what_is_waited_for_is_named() -> None:
 
 
 def test_no_disk_at_all_is_said() -> None:
-    phase, message, problem = phase_of(GOOD._replace(bound=False, wants_gadget=False, disks=0))
+    phase, message, problem = phase_of(GOOD._replace(bound=False, wants_gadget=False, exports=()))
     assert (phase, message, problem) == (
         Phase.WAITING_FOR_DISKS,
         "no disk to export; waiting for one",
@@ -95,7 +125,7 @@ def test_without_waiting_a_missing_controller_is_a_problem_at_once() -> None:
 def test_exports_come_first_and_then_what_is_left_out_with_the_reason() -> None:
     left_out = Verdict(Disk("sda", Kind.USB, Path("/dev/sda"), 1), False, "mounted at /mnt")
     one, two = export("nvme0n1", 0), export("nvme1n1", 1)
-    shown = rows([one, two], [one.verdict, left_out], frozenset((0, 1)))
+    shown = rows_of([one, two], [one.verdict, left_out], frozenset((0, 1)))
     assert [(row.disk.name, row.lun, row.reason) for row in shown] == [
         ("nvme0n1", 0, "exported by the default"),
         ("nvme1n1", 1, "exported by the default"),
@@ -104,15 +134,18 @@ def test_exports_come_first_and_then_what_is_left_out_with_the_reason() -> None:
 
 
 def test_a_disk_that_the_host_cannot_see_yet_has_no_lun_and_says_why() -> None:
-    shown = rows([export("nvme0n1", 0), export("nvme1n1", 1)], [], frozenset((0,)))
+    shown = rows_of([export("nvme0n1", 0), export("nvme1n1", 1)], [], frozenset((0,)))
     assert [(row.lun, row.waits) for row in shown] == [(0, False), (None, True)]
-    assert "waits until the host lets go" in shown[1].reason
+    assert "waits until the host" in shown[1].reason
+    shown = rows_of([*TWO], [], frozenset((0,)), refused=True)
+    assert shown[1].waits
+    assert shown[1].reason.startswith("the kernel refused")
 
 
 def test_a_disk_that_will_be_exported_waits_and_one_that_is_left_out_does_not() -> None:
     left_out = Verdict(Disk("sda", Kind.USB, Path("/dev/sda"), 1), False, "mounted at /mnt")
     chosen = Verdict(Disk("sdb", Kind.USB, Path("/dev/sdb"), 1), True, "exported by the default")
-    shown = rows([], [left_out, chosen], None)
+    shown = rows_of([], [left_out, chosen], None)
     assert [(row.disk.name, row.lun, row.waits) for row in shown] == [
         ("sda", None, False),
         ("sdb", None, True),
@@ -122,31 +155,31 @@ def test_a_disk_that_will_be_exported_waits_and_one_that_is_left_out_does_not() 
 def test_a_row_is_read_only_as_the_lun_stands() -> None:
     made = export("nvme0n1", 0)
     made.verdict = made.verdict._replace(read_only=True)
-    assert not rows([made], [], None)[0].read_only
+    assert not rows_of([made], [], None)[0].read_only
     made.read_only = True
-    assert rows([made], [], None)[0].read_only
+    assert rows_of([made], [], None)[0].read_only
 
 
 def test_before_the_bind_every_disk_shows_the_lun_it_will_have() -> None:
-    shown = rows([export("nvme0n1", 0)], [], None)
+    shown = rows_of([export("nvme0n1", 0)], [], None)
     assert [row.lun for row in shown] == [0]
 
 
 def test_a_disk_that_left_still_has_its_row() -> None:
-    shown = rows([export("nvme0n1", 0, Life.GONE)], [], frozenset((0,)))
+    shown = rows_of([export("nvme0n1", 0, Life.GONE)], [], frozenset((0,)))
     assert [(row.lun, row.life) for row in shown] == [(0, Life.GONE)]
 
 
 def test_a_disk_that_left_hides_no_other_of_its_name() -> None:
     gone = export("sda", 0, Life.GONE)
     other = Verdict(Disk("sda", Kind.USB, Path("/dev/sda"), 1), False, "mounted at /mnt")
-    shown = rows([gone], [other], frozenset((0,)))
+    shown = rows_of([gone], [other], frozenset((0,)))
     assert [(row.lun, row.reason) for row in shown] == [
         (0, "exported by the default"),
         (None, "mounted at /mnt"),
     ]
     there = export("sda", 1)
-    assert [row.lun for row in rows([gone, there], [there.verdict], None)] == [0, 1]
+    assert [row.lun for row in rows_of([gone, there], [there.verdict], None)] == [0, 1]
 
 
 def test_io_errors_are_told_by_disk_and_number() -> None:
