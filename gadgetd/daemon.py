@@ -175,10 +175,10 @@ class Daemon:
             self.reconcile()
 
     def _on_kernel_log(self) -> None:
-        names = list(self._log.io_errors())
+        errors = list(self._log.io_errors())
         for export in self.exports:
-            export.io_errors += names.count(export.name) if export.hold else 0
-        if names:
+            export.note_errors(errors)
+        if errors:
             self._show()
 
     def reconcile(self) -> None:

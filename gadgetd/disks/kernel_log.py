@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 _RECORD_BYTES = 8192
 """The kernel gives one record a read and refuses a buffer that is too small for it."""
+
+_IO_ERROR = re.compile(r"(?:\w+: )?[\w /-]+ error, dev ([^\s,]+), sector \d+(?: op \w+:\((\w+)\))?")
+
+
+class IoError(NamedTuple):
+    """What the kernel says of one command that failed."""
+
+    disk: str
+    """The whole disk's kernel name."""
+    read_only: bool = False
+    """It was to read: what was written is not in doubt for its sake."""
 
 
 class KernelLog:
@@ -27,8 +40,8 @@ class KernelLog:
         """Give the descriptor that is readable when there are new messages; -1 without a log."""
         return self._fd
 
-    def io_errors(self) -> Iterator[str]:
-        """Read all new messages and give a disk's kernel name for each I/O error among them.
+    def io_errors(self) -> Iterator[IoError]:
+        """Read all new messages and give the I/O errors among them.
 
         The kernel limits how many it prints, so the count is a lower bound.
         """
@@ -43,17 +56,18 @@ class KernelLog:
                 return
             if not record:
                 return
-            name = failed_disk(record.decode("utf-8", "replace"))
-            if name:
-                yield name
+            error = parse(record.decode("utf-8", "replace"))
+            if error is not None:
+                yield error
 
 
-def failed_disk(record: str) -> str:
-    """Give the disk that a log record reports an I/O error of; empty for any other record.
+def parse(record: str) -> IoError | None:
+    """Give the I/O error that a log record reports; None for any other record.
 
-    A record is `level,number,time,flags;text`, and the text `I/O error, dev nvme0n1, sector 8 ...`
-    (source: blk_print_req_error in the kernel's block/blk-mq.c; it names the whole disk).
+    A record is `level,number,time,flags;text`, and the text begins with
+    `I/O error, dev nvme0n1, sector 8 op 0x1:(WRITE)`, on older kernels after their function's
+    name (source: blk_print_req_error in the kernel's block/blk-mq.c; it names the whole disk).
+    What comes from a device, as a USB product's name does, has that driver's words before it.
     """
-    text = record.partition(";")[2]
-    _, found, rest = text.partition("error, dev ")
-    return rest.partition(",")[0].strip() if found else ""
+    match = _IO_ERROR.match(record.partition(";")[2])
+    return IoError(match[1], read_only=match[2] == "READ") if match else None

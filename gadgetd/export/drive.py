@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 
 from gadgetd.disks.counters import Counters
 from gadgetd.disks.disk import Verdict
 from gadgetd.disks.flush import Flush
 from gadgetd.disks.hold import Hold
+from gadgetd.disks.kernel_log import IoError
 from gadgetd.status import DiskStatus, Life
 
 
@@ -143,6 +144,8 @@ class Export:
     leaving: bool = False
     """It is there and no longer to be exported; it is let go once it is flushed."""
     io_errors: int = 0
+    write_errors: bool = False
+    """Some of them may have been of writes."""
     adopted: bool = False
     """It was exported by an earlier run already, whose counts are lost."""
     board_readers: int = 0
@@ -229,6 +232,12 @@ class Export:
         elif now - self.changed_at >= QUIET_S:
             self.signal(Signal.QUIET)
 
+    def note_errors(self, errors: Iterable[IoError]) -> None:
+        """Count those of the disk. One that has left has a name that another may have by now."""
+        ours = [error for error in errors if error.disk == self.name and self.hold is not None]
+        self.io_errors += len(ours)
+        self.write_errors |= not all(error.read_only for error in ours)
+
     def start_counting(self, counters: Counters | None, now: float) -> None:
         """Begin at zero: what happened to the disk before it was exported is not the host's."""
         self.seen = counters or Counters()
@@ -269,6 +278,7 @@ class Export:
             self.stale = False
             # The kernel's log, read before, has counted it, unless it was told to keep silent.
             self.io_errors = max(1, self.io_errors)
+            self.write_errors = True
             self.signal(Signal.FLUSH_FAILED)
         elif not self.stale:
             self.signal(Signal.FLUSH_DONE)

@@ -157,10 +157,11 @@ def about_disks(exports: Sequence[Export], unproved: Collection[int] = ()) -> It
         )
     for export in exports:
         if export.io_errors:
-            plural = "" if export.io_errors == 1 else "s"
+            written = export.write_errors
+            doubt = "do not trust what was written" if written else "not all can be read"
             yield Problem(
-                f"{export.name}: {export.io_errors} I/O error{plural}",
-                "do not trust what was written; see dmesg, and replace the disk",
+                f"{export.name}: {_errors(export.io_errors)}",
+                f"{doubt}; see dmesg, and replace the disk",
             )
         if export.torn and not export.lost:
             yield Problem(
@@ -172,6 +173,16 @@ def about_disks(exports: Sequence[Export], unproved: Collection[int] = ()) -> It
                 f"{export.name} does not have all that the host had written",
                 "do not trust what was written; write it again",
             )
+
+
+def _errors(number: int) -> str:
+    """Give a count that stays the same for long: each change is two events in a log of 500 lines.
+
+    The kernel limits what it prints, so it is a lower bound anyway.
+    """
+    if number == 1:
+        return "1 I/O error"
+    return f"at least {max(2, 10 ** (len(str(number)) - 1))} I/O errors"
 
 
 def rows(facts: Facts, verdicts: Sequence[Verdict], *, exported: bool) -> tuple[DiskStatus, ...]:
