@@ -17,17 +17,17 @@ import signal
 import termios
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from gadgetd.show import wording
 from gadgetd.show.events import Event
 from gadgetd.show.tty import NOBODY, Foreground, Owner, Watch, open_terminal
+from gadgetd.status import Life
 
 _CLEAR = b"\r\x1b[K"
 """To the line's begin, and erase it."""
-_SAFE = '"event":"safe_to_unplug","safe":true'
-_WAIT = "do not unplug"
 
 
 class Uart:
@@ -68,7 +68,8 @@ class Uart:
         self._kill = kill
         self._fd = -1
         self._watch: Watch | None = None
-        self._held: deque[str] = deque()
+        self._held: deque[tuple[Event, str]] = deque()
+        """Each with its record, which lacks its number yet."""
         self._held_bytes = 0
         self._program = False
         """What is held waits for a program to end, and not only for a shell."""
@@ -86,11 +87,11 @@ class Uart:
         for event in events:
             if event.fields.get("safe") is False:
                 # A word that has been taken back before it was said must not be said.
-                self._forget(_SAFE)
+                self._forget(lambda old: old.fields.get("safe") is True)
             if self._program:
                 # Whoever looks at that program must not be told then to wait for what is over.
-                self._forget(_WAIT, *_subject(event))
-            self._hold(_record(event))
+                self._forget(partial(_takes_back, event))
+            self._hold(event)
         if events:
             self.pump(now)
 
@@ -138,21 +139,20 @@ class Uart:
                     termios.tcflush(self._fd, termios.TCOFLUSH)
         self._drop()
 
-    def _hold(self, record: str) -> None:
-        self._held.append(record)
+    def _hold(self, event: Event) -> None:
+        record = _record(event)
+        self._held.append((event, record))
         self._held_bytes += len(record)
         while len(self._held) > self.HELD_MAX or (
             self._held_bytes > self.HELD_MAX_BYTES and len(self._held) > 1
         ):
-            self._held_bytes -= len(self._held.popleft())
+            self._held_bytes -= len(self._held.popleft()[1])
             self._dropped += 1
 
-    def _forget(self, *words: str) -> None:
-        """Drop the records that hold all these words."""
-        self._held = deque(
-            record for record in self._held if not all(each in record for each in words)
-        )
-        self._held_bytes = sum(map(len, self._held))
+    def _forget(self, over: Callable[[Event], bool]) -> None:
+        """Drop the events that are over."""
+        self._held = deque(held for held in self._held if not over(held[0]))
+        self._held_bytes = sum(len(record) for _, record in self._held)
 
     def _pump(self, now: float) -> None:
         if not self.pending:
@@ -207,7 +207,7 @@ class Uart:
         for _ in range(self._dropped):
             next(self._sequence)
         # Not before: a gap in the numbers is a loss, and what was forgotten on purpose is none.
-        records += [f'{record},"seq":{next(self._sequence)}}}\n' for record in self._held]
+        records += [f'{record},"seq":{next(self._sequence)}}}\n' for _, record in self._held]
         translates = output_flags & termios.OPOST and output_flags & termios.ONLCR
         output = begin + "".join(records).encode("ascii")
         self._output = output if translates else output.replace(b"\n", b"\r\n")
@@ -230,10 +230,19 @@ class Uart:
         self._redraw_pid = 0
 
 
-def _subject(event: Event) -> tuple[str, ...]:
-    """Give what the records of all events about the same LUN, or of the same kind, hold."""
+def _subject(event: Event) -> tuple[object, ...]:
+    """Give what all events about the same LUN, or of the same kind, have in common."""
     same = ("event", "lun", "name") if event.fields["event"] == "lun" else ("event",)
-    return tuple(wording.json_line({key: event.fields[key]})[1:-1] for key in same)
+    return tuple(event.fields[key] for key in same)
+
+
+def _takes_back(new: Event, old: Event) -> bool:
+    """Whether the old event says not to unplug and the new one is about the same subject."""
+    if _subject(new) != _subject(old):
+        return False
+    if old.fields["event"] == "lun":
+        return old.fields["life"] in (Life.FLUSHING, Life.EJECTING)
+    return old.fields["event"] == "phase" and "do not unplug" in old.text
 
 
 def _record(event: Event) -> str:

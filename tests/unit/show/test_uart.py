@@ -318,6 +318,10 @@ def of_lun(number: int, life: str, words: str) -> Event:
     return Event(f"LUN {number} {name}: {words}", fields)
 
 
+def phase(message: str) -> Event:
+    return Event(message, {"event": "phase", "message": message})
+
+
 def test_do_not_unplug_is_not_said_once_it_is_over(bench: Bench) -> None:
     out = held(
         bench,
@@ -325,15 +329,26 @@ def test_do_not_unplug_is_not_said_once_it_is_over(bench: Bench) -> None:
         of_lun(1, "ejected, flushing", "ejected, flushing, do not unplug"),
         of_lun(2, "ejected, flushing", "ejected, flushing, do not unplug"),
         of_lun(1, "ejected", "ejected, everything is on the disk"),
-        Event("stopping: flushing the disks, do not unplug", {"event": "phase", "message": "1"}),
-        Event("stopped", {"event": "phase", "message": "2"}),
+        phase("stopping: flushing the disks, do not unplug"),
+        phase("stopped"),
     )
     assert [(each.get("lun"), each.get("life"), each.get("message")) for each in out] == [
         (1, "write error", None),
         (2, "ejected, flushing", None),
         (1, "ejected", None),
-        (None, None, "2"),
+        (None, None, "stopped"),
     ]
+
+
+def test_a_disk_whose_name_is_like_our_own_words_is_told_like_any_other(bench: Bench) -> None:
+    def disk(model: str) -> Event:
+        fields: Fields = {"event": "disk", "name": "sda", "model": model}
+        return Event(f"LUN 0 is sda (USB {model})", fields)
+
+    model = 'do not unplug "event":"safe_to_unplug","safe":true'
+    taken_back = Event("NOT safe", {"event": "safe_to_unplug", "safe": False})
+    out = held(bench, disk(model), disk("another"), taken_back)
+    assert [each.get("model") for each in out] == [model, "another", None]
 
 
 def test_every_life_is_said_to_a_shell_that_is_busy_for_a_moment(bench: Bench) -> None:
