@@ -117,11 +117,11 @@ class Commands:
         self._daemon.reload(lambda: reply({"ok": True, "status": to_json(self._daemon.status)}))
 
     def _find(self, request: Request) -> Export:
-        wanted = str(request.get("disk", "")).removeprefix("/dev/")
+        wanted = str(request.get("disk", ""))
         exports = self._daemon.exports
         # A name means the disk that is there, not one that left and was called the same.
         for export in sorted(exports, key=lambda export: export.hold is None):
-            if wanted in (str(export.number), export.name):
+            if wanted in (str(export.number), export.name, f"/dev/{export.name}"):
                 return export
         if self._daemon.status.phase is Phase.STOPPED:
             raise ControlError(self._daemon.status.message)

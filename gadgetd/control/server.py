@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from gadgetd.errors import ControlError, GadgetdError
-from gadgetd.eventloop import WRITABLE, Loop
+from gadgetd.eventloop import WRITABLE, Loop, Timer
 
 SOCKET = Path("/run/gadgetd/control")
 REQUEST_LIMIT_BYTES = 64 * 1024
 PATIENCE_S = 10.0
 """How long the daemon lets a silent connection stay open."""
+RETRY_S = 1.0
+"""How long after it could not take a connection the daemon tries again."""
 
 Reply = Callable[[dict[str, Any]], None]
 Handler = Callable[[dict[str, Any], Reply], None]
@@ -48,10 +50,16 @@ class Server:
             os.umask(mask)
         self._socket.listen()
         nameless.rename(path)
-        loop.watch(self._socket.fileno(), self._accept)
+        self._retry: Timer | None = None
+        self._watch()
+
+    def _watch(self) -> None:
+        self._loop.watch(self._socket.fileno(), self._accept)
 
     def close(self) -> None:
         """Stop listening and remove the socket file. Does no harm the second time."""
+        if self._retry is not None:
+            self._retry.cancel()
         if self._socket.fileno() != -1:
             self._loop.unwatch(self._socket.fileno())
             self._socket.close()
@@ -60,8 +68,13 @@ class Server:
     def _accept(self) -> None:
         try:
             connection, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionError, InterruptedError):
+            return  # It went away again.
         except OSError:
-            return  # It went away again, or we are out of descriptors: the next one may do.
+            # Out of descriptors or memory. It goes on waiting, and poll would tell without end.
+            self._loop.unwatch(self._socket.fileno())
+            self._retry = self._loop.call_later(RETRY_S, self._watch)
+            return
         connection.setblocking(False)
         _Connection(self._loop, connection, self._handler)
 
@@ -96,13 +109,20 @@ class _Connection:
 
         try:
             request = json.loads(self._request)
+        except (ValueError, RecursionError) as error:
+            self._refuse(f"not JSON: {error}")
+            return
+        try:
             if not isinstance(request, dict):
                 raise ControlError("a request is a JSON object")
             self._handler(request, self._reply)
         except GadgetdError as error:
-            self._reply({"ok": False, "error": error.message, "hint": error.hint})
-        except (ValueError, RecursionError) as error:
-            self._reply({"ok": False, "error": f"not JSON: {error}", "hint": ""})
+            self._refuse(error.message, error.hint)
+        except ValueError as error:
+            self._refuse(f"the daemon failed at it: {error}", "please report it, with: gadgetd log")
+
+    def _refuse(self, message: str, hint: str = "") -> None:
+        self._reply({"ok": False, "error": message, "hint": hint})
 
     def _reply(self, value: dict[str, Any]) -> None:
         import json

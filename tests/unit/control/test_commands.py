@@ -274,6 +274,9 @@ def test_after_a_start_with_a_wrong_file_the_corrected_one_is_used_by_another_st
 
 def test_a_disk_can_be_named_as_hash_prints_it(bench: Bench) -> None:
     shell = Shell(bench, "mmcblk0")
+    for wrong in ("/dev/0", "/dev//dev/mmcblk0", "dev/mmcblk0", ""):
+        with pytest.raises(ControlError, match="no LUN or disk is called"):
+            shell("eject", disk=wrong)
     assert reply(shell("eject", disk="/dev/mmcblk0")) == {"ok": True}
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gadgetd.control.server import PATIENCE_S, Reply, Server, ask
+from gadgetd.control.server import PATIENCE_S, RETRY_S, Reply, Server, ask
 from gadgetd.errors import ControlError, DiskBusyError
 from tests.unit.fakes import FakeLoop
 
@@ -43,6 +43,8 @@ class Daemon:
             raise ControlError("not now", hint="later")
         elif command == "busy":
             raise DiskBusyError("mmcblk0 is in use")
+        elif command == "fail":
+            raise ValueError("invalid literal")
         else:
             reply({"ok": True, "echo": request, "padding": "x" * request.get("size", 0)})
 
@@ -133,6 +135,13 @@ def test_an_error_is_answered_with_its_sentence_and_hint(daemon: Daemon) -> None
         "hint": "later",
     }
     assert json.loads(daemon.talk(line(command="busy")))["error"] == "mmcblk0 is in use"
+
+
+def test_a_failure_of_the_daemon_is_not_put_down_to_the_request(daemon: Daemon) -> None:
+    answer = json.loads(daemon.talk(line(command="fail")))
+    assert answer["error"] == "the daemon failed at it: invalid literal"
+    assert answer["hint"]
+    assert json.loads(daemon.talk(line(command="echo")))["ok"]
 
 
 @pytest.mark.parametrize(
@@ -302,7 +311,10 @@ def test_out_of_descriptors_is_no_end(daemon: Daemon, monkeypatch: pytest.Monkey
 
         patch.setattr(socket.socket, "accept", refuse)
         daemon.loop.run_for(0)
+        # The client goes on waiting, which must not keep the loop from anything else.
+        assert daemon.loop.run_for(60) <= 2 * 60 / RETRY_S + 1  # The timer, and the client.
     assert socket.socket.accept is accept
+    daemon.loop.run_for(RETRY_S)
     assert json.loads(daemon.talk(line(command="echo")))["ok"]
 
 
