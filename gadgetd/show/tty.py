@@ -15,19 +15,40 @@ from typing import NamedTuple
 from gadgetd import sysfs
 
 
-def open_terminal(path: str) -> int:
+def open_terminal(path: str, proc: Path = Path("/proc")) -> int:
     """Open a terminal for writing, never waiting and never making it the daemon's own.
 
     Raises OSError; also if the path is no terminal: a mistyped /dev/mmcblk0 must not be written
-    to. Without O_NOCTTY a daemon without a terminal would get this one, and its Ctrl-C.
+    to, and a /dev/watchdog not even opened, which would start it. Without O_NOCTTY a daemon
+    without a terminal would get this one, and its Ctrl-C.
     """
-    if not stat.S_ISCHR(os.stat(path).st_mode):
+    status = os.stat(path)
+    if not stat.S_ISCHR(status.st_mode) or not has_tty_driver(status.st_rdev, proc):
         raise OSError(f"{path} is not a terminal")
     fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not os.isatty(fd):
         os.close(fd)
         raise OSError(f"{path} is not a terminal")
     return fd
+
+
+def has_tty_driver(device: int, proc: Path) -> bool:
+    """Say whether a device number is a terminal's; True where the kernel does not tell.
+
+    Source: show_tty_driver in the kernel's fs/proc/proc_tty.c: name, node, major, minors, type.
+    """
+    try:
+        lines = (proc / "tty" / "drivers").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return True
+    for line in lines:
+        *_, major, minors, _ = ["", "", *line.split()]
+        first, _, last = minors.partition("-")
+        if not (major.isdecimal() and first.isdecimal() and (last or first).isdecimal()):
+            continue
+        if os.major(device) == int(major) and int(first) <= os.minor(device) <= int(last or first):
+            return True
+    return False
 
 
 def is_terminal(path: str) -> bool:

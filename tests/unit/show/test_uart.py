@@ -18,7 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gadgetd.show.events import Event, Fields
-from gadgetd.show.tty import Foreground, Owner, Watch, is_terminal
+from gadgetd.show.tty import (
+    Foreground,
+    Owner,
+    Watch,
+    has_tty_driver,
+    is_terminal,
+    open_terminal,
+)
 from gadgetd.show.uart import Uart
 
 BUSYBOX = shutil.which("busybox")
@@ -489,6 +496,40 @@ def test_a_disk_named_by_mistake_is_never_written_to(tmp_path: Path) -> None:
     uart.close()
     assert precious.read_bytes() == b"precious"
     assert not is_terminal(str(precious))
+
+
+def test_a_device_that_is_no_terminal_is_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    # To open a watchdog is to start it.
+    opened: list[object] = []
+    monkeypatch.setattr(os, "open", lambda path, *_: opened.append(path))
+    with pytest.raises(OSError, match="/dev/null is not a terminal"):
+        open_terminal("/dev/null")
+    assert opened == []
+
+
+def test_without_the_list_of_drivers_the_device_itself_is_asked(tmp_path: Path) -> None:
+    far, near = os.openpty()
+    os.close(open_terminal(os.ttyname(near), tmp_path))
+    with pytest.raises(OSError, match="/dev/null is not a terminal"):
+        open_terminal("/dev/null", tmp_path)
+    os.close(near)
+    os.close(far)
+
+
+@pytest.mark.parametrize(
+    ("major", "minor", "expected"),
+    [(4, 0, True), (4, 1, True), (4, 63, True), (4, 64, False), (10, 130, False), (188, 3, True)],
+)
+def test_the_kernel_tells_which_device_numbers_are_terminals(
+    tmp_path: Path, major: int, minor: int, *, expected: bool
+) -> None:
+    (tmp_path / "tty").mkdir()
+    (tmp_path / "tty" / "drivers").write_text(
+        "/dev/vc/0            /dev/vc/0       4       0 system:vtmaster\n"
+        "unknown              /dev/tty        4 1-63 console\n"
+        "usbserial            /dev/ttyUSB   188 0-511 serial\n"
+    )
+    assert has_tty_driver(os.makedev(major, minor), tmp_path) is expected
 
 
 def test_the_daemon_never_makes_the_terminal_its_own(bench: Bench) -> None:
