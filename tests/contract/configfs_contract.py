@@ -9,19 +9,24 @@ kernel this file runs by itself, with nothing but Python's standard library and 
 
 It prints `ok NAME`, `skip NAME: WHY` or `FAIL NAME: WHY` for each and ends with status 1 if any
 failed. Disks are opened, never written. Gadgets that exist already are left alone, but a
-controller that is given must be free.
+controller that is given must be free. What is about the USB host needs one on the same machine, as
+behind a dummy_udc.
 """
 
 from __future__ import annotations
 
 import errno
+import mmap
+import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from gadgetd.configfs import ROOT, ConfigFs
 from gadgetd.errors import GadgetError
@@ -31,6 +36,7 @@ from tests.contract.faulty import FaultyKernel, Killed
 
 NAME = "gadgetd"
 OTHER = "stranger"
+HOST_S = 30.0
 
 
 class Skip(Exception):  # noqa: N818 - it is no error
@@ -92,6 +98,60 @@ def gadget(files: list[Path | None] | list[Path], *, acm: bool = False) -> Gadge
         functions=tuple(functions),
         name=NAME,
     )
+
+
+class Host:
+    """What the USB host makes of LUN 0 of our bound gadget: this machine's, or the fake's."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._fake: Any = getattr(bench.kernel, "lun", None)
+        if self._fake is not None:
+            return
+        self._disk = soon(self._find, "the disk of LUN 0 at the host")
+        # Whoever looks at a new disk has it open for that.
+        soon(lambda: not bench.fs.is_locked(NAME, 0), "nobody at the host who has LUN 0 open")
+
+    @staticmethod
+    def _find() -> Path | None:
+        for disk in Path("/sys/block").glob("sd*"):
+            place = str((disk / "device").resolve())
+            ours = "/dummy_hcd." in place and place.endswith(":0")
+            if ours and int((disk / "size").read_text()) and Path("/dev", disk.name).exists():
+                return disk
+        return None
+
+    @contextmanager
+    def opens(self) -> Iterator[Callable[[], object]]:
+        """Have the disk open, which locks the medium; gives what reads a sector, past all caches.
+
+        Once the gadget has told the host of another medium, the read fails with EIO: what was
+        opened is not there any more. Source: scsi_io_completion_action and sd_init_command.
+        """
+        if self._fake is not None:
+            self._fake(NAME).locked = True
+            yield lambda: None
+            self._fake(NAME).locked = False
+            return
+        fd = os.open(f"/dev/{self._disk.name}", os.O_RDONLY | os.O_DIRECT)
+        try:
+            yield lambda: os.preadv(fd, [mmap.mmap(-1, mmap.PAGESIZE)], 0)
+        finally:
+            os.close(fd)
+
+    def media(self) -> int | None:
+        """Count the media that the host has had in this drive; the fake does not know it."""
+        return None if self._fake is not None else int((self._disk / "diskseq").read_text())
+
+
+def soon(look: Callable[[], Any], what: str) -> Any:
+    """Wait for what `look` finds. Skip if it does not come."""
+    deadline = time.monotonic() + HOST_S
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.1)
+    raise Skip(f"there is not {what} within {HOST_S:g} s")
 
 
 Promise = Callable[[Bench], None]
@@ -730,6 +790,40 @@ def a_disk_is_taken_out_and_put_in_again(bench: Bench) -> None:
         assert bench.fs.lun_file(NAME, 8) == bench.disks[1]
     with refused_in_words(errno.ENOENT, "read functions/mass_storage.1/lun.1/file"):
         bench.fs.lun_file(NAME, 9)
+
+
+@promise
+def a_lock_is_asked_for_without_changing_anything(bench: Bench) -> None:
+    wanted = bench.gadget()
+    bench.fs.build(wanted)
+    bench.fs.bind(NAME, bench.udcs[0])
+    host = Host(bench)
+    with host.opens():
+        media = host.media()
+    for _ in range(2):
+        with host.opens() as read:
+            assert bench.fs.is_locked(NAME, 0)
+            assert bench.fs.lun(NAME, 0) == wanted.luns[0]
+            read()
+        assert not bench.fs.is_locked(NAME, 0)
+        assert bench.fs.read_back(NAME) == wanted
+        assert bench.fs.bound_udc(NAME) == bench.udcs[0]
+    # The next open would tell the host of another medium.
+    with host.opens() as read:
+        read()
+        assert host.media() == media
+        # As it does for one that was really changed, or this would show nothing.
+        bench.fs.force_eject(NAME, 0)
+        bench.fs.set_file(NAME, 0, bench.disks[0])
+        if media is not None:
+            with refused(errno.EIO):
+                read()
+    with host.opens():
+        assert media is None or host.media() != media
+    # An empty LUN holds nothing.
+    bench.fs.set_file(NAME, 1, None)
+    assert not bench.fs.is_locked(NAME, 1)
+    assert bench.fs.lun_file(NAME, 1) is None
 
 
 @promise
