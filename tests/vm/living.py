@@ -212,22 +212,3 @@ def expect_life(board: Board, lun: int, *lives: str) -> str:
 
     until(f"LUN {lun} is {' or '.join(lives)}", there)
     return found
-
-
-_COMMANDS_IN_A_SECOND = """
-look() { grep -h ^voluntary $(pidof file-storage | sed 's|[0-9]*|/proc/&/status|g') |
-    { n=0; while read -r _ each; do n=$((n + each)); done; echo $n; }; }
-before=$(look); sleep 1; echo $(($(look) - before))
-"""
-
-
-def expect_host_at_rest(board: Board) -> None:
-    """Wait until the host, for a second, asks no more than whether there are media.
-
-    The daemon then takes it for idle: it looks each half second. See gadgetd/activity.py.
-    """
-    calls = len(board.host.blocks())
-    until(
-        "the host does nothing",
-        lambda: int(board.host.check(_COMMANDS_IN_A_SECOND)) <= calls,
-    )

@@ -108,6 +108,8 @@ def test_a_mounted_disk_is_left_out_until_it_is_unmounted(boot: Boot) -> None:
     assert len(board.screen()) == 25
     since = board.uart.line.position
     board.check("umount /mnt/data")
+    board.expect_event(since, event="disk", name="nvme0n1", lun=None)
+    board.check("gadgetd attach --yes")
     board.expect_event(since, event="disk", name="nvme0n1", lun=1)
     blocks = board.host.wait_for_blocks(2)
     assert blocks[1].inquiry == inquiry("NVMe nvme0n1")
@@ -214,6 +216,8 @@ def test_a_disk_that_never_comes_is_waited_for_no_longer_than_configured(boot: B
     (block,) = board.host.wait_for_blocks(1)
     since = board.uart.line.position
     board.check("modprobe nvme")
+    board.expect_event(since, event="disk", name="nvme0n1", lun=None)
+    board.check("gadgetd attach --yes")
     board.expect_event(since, event="disk", name="nvme0n1", lun=1)
     assert [each.lun for each in board.host.wait_for_blocks(2)] == [block.lun, 1]
 

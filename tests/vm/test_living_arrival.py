@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from emulator import Drive, MachineOptions
-from tests.vm.board import WAIT_S, inquiry, lun_of, until, yaml_file
+from gadgetd.export.reconnect import LET_GO_S
+from tests.vm.board import CHUNK, WAIT_S, Board, Pattern, inquiry, lun_of, until, yaml_file
 from tests.vm.conftest import Boot
 from tests.vm.living import (
     FILES,
     MIB,
     Chunks,
     assert_host_undisturbed,
-    expect_host_at_rest,
+    eject,
     expect_host_size,
-    expect_life,
     host_does,
+    host_locks,
     kernel_said,
     mark,
     traffic,
@@ -25,6 +28,9 @@ from tests.vm.living import (
 pytestmark = pytest.mark.emulated
 
 SD_SIZE, NVME_SIZE = 64 * MIB, 48 * MIB
+WAITS = "waits until the host lets go of the other disks"
+MOUNT = "/tmp/on-the-host"
+FILE = Pattern(4_000_000, 8 * CHUNK)
 
 
 def test_with_slots_a_disk_comes_as_a_medium_inserted_while_the_host_writes(boot: Boot) -> None:
@@ -49,43 +55,113 @@ def test_with_slots_a_disk_comes_as_a_medium_inserted_while_the_host_writes(boot
     assert chunks.are_in(board.machine.image_path("ARRIVED1"))
     assert_host_undisturbed(board, begin)
 
-    # There is no slot left for the next one: it takes a new LUN, now that the host is idle.
+    # There is no slot left for the next one: it takes a new LUN, at the price of a disconnect.
     since = board.uart.line.position
     board.machine.plug_nvme("ARRIVED2", Drive(NVME_SIZE))
-    disk = board.expect_event(since, event="disk", name="nvme1n1", lun=2)
+    disk = board.expect_event(since, event="disk", name="nvme1n1")
+    assert disk["lun"] is None
+    assert_host_undisturbed(board, begin)
+    board.check("gadgetd attach --yes")
+    board.expect_event(since, event="disk", name="nvme1n1", lun=2)
     blocks = board.host.wait_for_blocks(3, WAIT_S)
     assert [lun_of(block) for block in blocks] == [0, 1, 2]
     assert kernel_said(board, begin).count("USB disconnect") == 1
 
 
-def test_without_slots_a_disk_waits_until_the_host_is_idle_and_the_consoles_say_why(
+def test_without_slots_a_disk_waits_until_the_host_has_left_the_others_alone_for_long(
     boot: Boot,
 ) -> None:
-    board = boot(MachineOptions(sd=Drive(SD_SIZE), spare_ports=2, files=FILES))
+    board = boot(MachineOptions(sd=Drive(SD_SIZE), spare_ports=1, files=FILES))
     (sd,) = board.host.wait_for_blocks(1, WAIT_S)
     begin, since = mark(board), board.uart.line.position
     with traffic(board, sd) as writing:
         board.machine.plug_nvme("ARRIVED1", Drive(NVME_SIZE))
         disk = board.expect_event(since, event="disk", name="nvme0n1")
         assert disk["lun"] is None
-        assert "waits until the host is idle" in disk["reason"]
-        board.expect_on_screen("nvme0n1 NVMe 50.3 MB: not yet, waits until the host is idle")
+        assert WAITS in disk["reason"]
+        board.expect_on_screen(f"nvme0n1 NVMe 50.3 MB: not yet, {WAITS}")
         at_arrival = writing.progress()
         until("the host has gone on writing", lambda: writing.progress() > at_arrival + MIB)
         assert [block.name for block in board.host.blocks()] == [sd.name]
-        assert_host_undisturbed(board, begin)
+        holder = host_locks(board, sd)
+    ended = time.monotonic()
+    # The host does nothing from here on, but it has the disk open.
+    board.expect_on_both(
+        "a change waits until the host lets go of the disks (mmcblk0 open there)", since=since
+    )
+    assert time.monotonic() - ended > LET_GO_S - 1, "it was asked too early whether it is open"
+    assert_host_undisturbed(board, begin)
+    assert [block.name for block in board.host.blocks()] == [sd.name]
+    board.host.check(f"kill {holder}")
     board.expect_event(since, event="disk", name="nvme0n1", lun=1)
     blocks = board.host.wait_for_blocks(2, WAIT_S)
     assert [block.inquiry for block in blocks] == [inquiry("SD mmcblk0"), inquiry("NVMe nvme0n1")]
     assert writing.wrong_on_medium(board.machine.image_path("sd")) == []
     assert kernel_said(board, begin).count("USB disconnect") == 1
+    assert board.status()["advice"] == []
 
-    # And at once, if the host does nothing, not even look what is on the disks.
-    board.expect_event(since, event="disk", name="sdb")
-    expect_life(board, 0, "idle", "flushed")
-    expect_life(board, 1, "idle", "flushed")
-    expect_host_at_rest(board)
-    since = board.uart.line.position
+
+def mount_and_write(board: Board, device: str, name: str) -> None:
+    """Have the host mount a FAT file system and write a file, which nobody flushes."""
+    board.host.check(f"mkdir -p {MOUNT}; mount -t vfat {device} {MOUNT}")
+    board.host.check(f"{FILE.command} >{MOUNT}/{name}")
+
+
+def assert_file_is_whole(board: Board, device: str, name: str) -> None:
+    """Mount it on the host, from the medium, and look."""
+    board.host.check(f"mount -t vfat -o ro {device} {MOUNT}")
+    said = board.host.check(f"sha256sum {MOUNT}/{name}; umount {MOUNT}")
+    assert said.split()[0] == FILE.digest
+
+
+def test_a_disk_that_comes_beside_a_mounted_one_waits_for_the_host_or_for_a_person(
+    boot: Boot,
+) -> None:
+    board = boot(MachineOptions(sd=Drive(SD_SIZE), spare_ports=2, files=FILES))
+    (sd,) = board.host.wait_for_blocks(1, WAIT_S)
+    board.host.check(f"modprobe -a vfat nls_cp437 nls_ascii; mkdosfs {sd.device}", WAIT_S)
+    begin, since = mark(board), board.uart.line.position
+    mount_and_write(board, sd.device, "first")
+    board.machine.plug_nvme("ARRIVED1", Drive(NVME_SIZE))
+    disk = board.expect_event(since, event="disk", name="nvme0n1")
+    assert (disk["lun"], WAITS in disk["reason"]) == (None, True)
+    board.expect_on_both("a change waits until the host lets go of the disks", since=since)
+    board.expect_on_screen("eject them on the host", "gadgetd attach")
+    # Neither does it come to a person who thinks better of it.
+    status, said = board.run("echo n | gadgetd attach")
+    assert status != 0
+    assert "This disconnects mmcblk0 from the host" in said
+    assert "nothing was changed" in said
+    assert_host_undisturbed(board, begin)
+    assert [block.name for block in board.host.blocks()] == [sd.name]
+
+    # It comes at once when the host has ejected the other one.
+    board.host.check(f"umount {MOUNT}")
+    host_does(board, eject(sd))
+    board.expect_event(since, event="disk", name="nvme0n1", lun=1)
+    assert kernel_said(board, begin).count("USB disconnect") == 1
+    until("the host has both drives", lambda: len(board.host.blocks()) == 2)
+    sd, nvme = board.host.blocks()
+    expect_host_size(board, nvme, NVME_SIZE)
+    expect_host_size(board, sd, 0)
+    board.check("gadgetd insert mmcblk0")
+    expect_host_size(board, sd, SD_SIZE)
+    assert_file_is_whole(board, sd.device, "first")
+
+    # And when a person wants it now, whatever the host has open; what was flushed stays.
+    begin, since = mark(board), board.uart.line.position
+    mount_and_write(board, sd.device, "second")
+    board.host.check(f"fsync {MOUNT}/second 2>/dev/null || sync")
     board.machine.plug_nvme("ARRIVED2", Drive(NVME_SIZE))
-    assert board.expect_event(since, event="disk", name="nvme1n1")["lun"] == 2
-    assert len(board.host.wait_for_blocks(3, WAIT_S)) == 3
+    disk = board.expect_event(since, event="disk", name="nvme1n1")
+    assert (disk["lun"], WAITS in disk["reason"]) == (None, True)
+    assert_host_undisturbed(board, begin)
+    board.check("gadgetd attach --yes")
+    board.expect_event(since, event="disk", name="nvme1n1", lun=2)
+    board.host.check(f"umount -l {MOUNT}")
+    sd, *_ = board.host.wait_for_blocks(3, WAIT_S)
+    assert_file_is_whole(board, sd.device, "second")
+    assert kernel_said(board, begin).count("USB disconnect") == 1
+    status, said = board.run("gadgetd attach --yes")
+    assert status != 0
+    assert "nothing waits" in said

@@ -17,6 +17,7 @@ from tests.vm.living import (
     MIB,
     Chunks,
     drop,
+    eject,
     expect_host_size,
     host_does,
     lives,
@@ -156,11 +157,14 @@ def test_a_stop_flushes_and_leaves_nothing_and_a_start_brings_the_disks_back(
     host_does(board, write(blocks[1], chunks))
     since = board.uart.line.position
     said = board.check("gadgetd stop")
-    assert "stopped: all that the host wrote is on the disks" in said
+    unknown = "what the host still held is not known"
+    assert f"stopped: all that arrived is on the disks; {unknown}" in said
     assert chunks.are_in(board.machine.image_path("nvme0"))
     assert board.check(f"ls {CONFIGFS}").split() == []
     board.expect_host_without_disks()
-    board.expect_on_screen("SAFE TO UNPLUG", "stopped: nothing is exported")
+    shown = f"stopped: all that arrived is on the disks, {unknown}; to go on: gadgetd start"
+    assert "SAFE TO UNPLUG" not in board.expect_on_screen(shown)
+    assert not board.status()["safe_to_unplug"]
     # The disks belong to the board now.
     code = "import os; os.open('/dev/nvme0n1', os.O_RDONLY | os.O_EXCL)"
     board.check(f'python3 -S -c "{code}"')
@@ -169,13 +173,27 @@ def test_a_stop_flushes_and_leaves_nothing_and_a_start_brings_the_disks_back(
     assert "stopped already" in said
     # Nothing of what a stop takes away is an alarm.
     told = [event["event"] for event in board.events(since)]
-    assert not {"controller", "host", "disk_removed"} & set(told)
+    assert not {"controller", "host", "disk_removed", "safe_to_unplug"} & set(told)
     assert "2 disks exported" in board.check("gadgetd start")
     again = board.host.wait_for_blocks(2, WAIT_S)
     assert [block.inquiry for block in again] == [block.inquiry for block in blocks]
     status, said = board.run("gadgetd start")
     assert status != 0
     assert "it is not stopped" in said
+
+
+def test_a_stop_after_the_host_has_ejected_all_is_safe(
+    board: Board, blocks: list[HostBlock]
+) -> None:
+    since = board.uart.line.position
+    host_does(board, *map(eject, blocks))
+    board.expect_event(since, event="safe_to_unplug", safe=True)
+    assert board.check("gadgetd stop") == "stopped: all that the host wrote is on the disks\n"
+    board.expect_on_screen("SAFE TO UNPLUG", "stopped: nothing is exported")
+    assert board.status()["safe_to_unplug"]
+    assert "2 disks exported" in board.check("gadgetd start")
+    board.expect_event(since, event="safe_to_unplug", safe=False)
+    board.host.wait_for_blocks(2, WAIT_S)
 
 
 def test_sigterm_flushes_and_leaves_nothing_behind_even_if_the_host_writes(
@@ -195,7 +213,8 @@ def test_sigterm_flushes_and_leaves_nothing_behind_even_if_the_host_writes(
 
 def test_with_no_daemon_each_command_says_so_and_what_to_do(board: Board) -> None:
     with no_daemon(board, "KILL"):
-        for command in ("status", "eject 0", "insert 0", "hash 0", "stop", "start", "log"):
+        commands = ("status", "eject 0", "insert 0", "hash 0", "attach", "stop", "start", "log")
+        for command in commands:
             status, said = board.host.run(f"python3 /usr/bin/gadgetd.away {command}")
             assert status == 4, said
             assert "gadgetd is not running" in said

@@ -162,13 +162,26 @@ def test_a_disk_that_the_host_has_locked_is_ejected_by_force_alone(
     status, said = board.run("gadgetd eject mmcblk0")
     assert status != 0
     assert "mmcblk0 is in use: the host has locked the medium" in said
-    assert "gadgetd eject --force 0" in said
+    assert "gadgetd eject --force mmcblk0" in said
     assert life(board, 0) in ("idle", "reading", "flushed")
     assert board.host_digest(blocks[0], 0, CHUNK)
-    said = board.check("gadgetd eject --force mmcblk0")
-    assert "mmcblk0 is ejected: all that the host wrote is on the disk" in said
+    since = board.uart.line.position
+    assert "mmcblk0 is ejected" in board.check("gadgetd eject --force mmcblk0")
     assert life(board, 0) == "ejected"
     assert board.host.run(f"dd if={blocks[0].device} of=/dev/null bs=512 count=1")[0] != 0
+    # What the host still had in its own RAM is lost, so there is no word when the other is out.
+    torn = "mmcblk0 was taken from the host while it was open there"
+    board.expect_on_both(torn, since=since)
+    host_does(board, eject(blocks[1]))
+    board.expect_event(since, event="lun", lun=1, life="ejected")
+    assert not board.status()["safe_to_unplug"]
+    board.expect_event(board.restart("KILL"), event="advice", active=True, message=torn)
+    assert not board.status()["safe_to_unplug"]
+    assert "SAFE TO UNPLUG" not in board.words()
+    assert not [e for e in board.events(since) if e["event"] == "safe_to_unplug"]
+    board.host.check("killall sleep")
+    board.check("gadgetd insert mmcblk0")
+    board.expect_event(since, event="advice", active=False, message=torn)
 
 
 def test_an_eject_by_name_flushes_and_an_insert_brings_the_disk_back(

@@ -163,17 +163,18 @@ def test_a_new_label_reconnects_nothing(board: Board, blocks: list[HostBlock]) -
     assert_host_undisturbed(board, begin)
 
 
-def test_a_new_usb_serial_number_reconnects_once_the_host_is_idle(
+def test_a_new_usb_serial_number_waits_for_the_host_or_for_a_person_who_wants_it_now(
     board: Board, blocks: list[HostBlock]
 ) -> None:
     begin = mark(board)
     with traffic(board, blocks[0]) as writing:
         since = hang_up(board, "usb: {serial: BENCH-7}\n")
-        board.expect_on_both("a change waits until the host is idle", since=since)
+        board.expect_on_both("a change waits until the host lets go of the disks", since=since)
         at_change = writing.progress()
         until("the host has gone on writing", lambda: writing.progress() > at_change + MIB)
         assert_host_undisturbed(board, begin)
         assert [block.usb_serial for block in board.host.blocks()] == ["10000000a1b2c3d4"] * 2
+    assert board.check("gadgetd attach --yes") == "2 disks exported\n"
     until(
         "both disks have come with the new number",
         lambda: [block.usb_serial for block in board.host.blocks()] == ["BENCH-7"] * 2,

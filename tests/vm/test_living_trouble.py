@@ -62,7 +62,11 @@ def test_a_disk_that_refuses_data_is_named_and_nothing_is_called_safe_again(
     row = next(row for row in board.exported() if row["lun"] == 1)
     assert row["life"] == "write error"
     expect_flicker(board)
-    # Whatever comes now, the word is not said: neither when the host ejects both ...
+    # Whatever comes now, the word is not said: neither by a daemon that comes after this one, ...
+    since = board.restart("TERM")
+    board.expect_event(since, event="lun", lun=1, life="write error")
+    sd, bad = board.host.wait_for_blocks(2, WAIT_S)
+    # ... nor when the host ejects both, ...
     again = board.uart.line.position
     host_does(board, drop(bad), drop(sd))
     board.expect_event(again, event="lun", lun=0, life="ejected")
