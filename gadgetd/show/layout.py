@@ -148,7 +148,7 @@ class _Table:
     def __init__(self, disks: tuple[DiskStatus, ...], columns: int) -> None:
         self._columns = columns
         exported = sorted((row for row in disks if row.lun is not None), key=_lun)
-        left_out = [row for row in disks if row.lun is None]
+        left_out = [row for row in disks if row.lun is None and not _unsought(row)]
         grid = _grid(exported, columns)
         self._head: list[Line] = [(grid[0], BOLD)] if exported else []
         self._blocks = [[line] for line in grid[1:]]
@@ -189,6 +189,11 @@ class _Table:
             *((line, PLAIN) for line in shown),
             (wording.clip(more, self._columns), PLAIN),
         ]
+
+
+def _unsought(row: DiskStatus) -> bool:
+    """Whether it is the kernel's own, which nobody looks for; `gadgetd scan` has these as well."""
+    return row.disk.name.startswith(("loop", "ram", "zram", "nullb")) and not row.waits
 
 
 def _lun(row: DiskStatus) -> int:

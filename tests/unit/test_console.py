@@ -95,10 +95,21 @@ def test_thirty_two_disks_are_counted_where_they_do_not_fit(safe: bool) -> None:
 
 
 def test_exported_disks_come_first_in_lun_order() -> None:
-    shown = status(left_out("loop0"), nvme(1), nvme(0), left_out("sdb"))
+    shown = status(left_out("sdc"), nvme(1), nvme(0), left_out("sdb"))
     names = [word for line in render(shown, 80, 25) for word in line.split() if word[0] in "lns"]
-    found = [name for name in names if name in ("nvme0n1", "nvme1n1", "loop0", "sdb")]
-    assert found == ["nvme0n1", "nvme1n1", "loop0", "sdb"]
+    found = [name for name in names if name in ("nvme0n1", "nvme1n1", "sdc", "sdb")]
+    assert found == ["nvme0n1", "nvme1n1", "sdc", "sdb"]
+
+
+@pytest.mark.parametrize("name", ["loop0", "ram15", "zram0", "nullb1"])
+def test_a_device_of_the_kernel_s_own_takes_no_room_on_the_screen(name: str) -> None:
+    shown = status(nvme(0), left_out("sdb"), left_out(name))
+    lines = render(shown, 80, 25)
+    assert not [line for line in lines if name in line]
+    assert [line for line in lines if "sdb" in line]
+    # What is exported is shown, whatever it is.
+    odd = nvme(0)._replace(disk=nvme(0).disk._replace(name=name))
+    assert [line for line in render(status(odd), 80, 25) if name in line]
 
 
 def test_the_screen_says_version_board_controller_speed_and_how_to_get_a_shell() -> None:
