@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from bootimg.create import create
+
 BOARD = Path(__file__).resolve().parents[2] / "buildroot-package/board/cm4"
 EPOCH = 1781643700
 SECTOR = 512
@@ -84,7 +86,7 @@ class Build:
 @pytest.fixture(autouse=True)
 def tools() -> None:
     """Both are Buildroot's own in a real build."""
-    for name in ("mcopy", "mkfs.fat"):
+    for name in ("mtype", "fsck.fat"):
         found = shutil.which(name, path=SYSTEM)
         assert found, f"{name} is not installed; run: make setup"
 
@@ -153,6 +155,18 @@ def test_boot_img_is_a_bare_fat_of_the_size_it_needs(
     free = int(counted[1]) - int(counted[0])
     # Old loaders cannot read a FAT that is quite full; what is free is sent over USB too.
     assert 64 <= free < 64 + 3 * TRACK // SECTOR
+
+
+def test_it_is_what_the_pcs_tool_makes_of_the_same_files(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    (source / "overlays").mkdir(parents=True)
+    for name in names(build.boot_img):
+        read = ["mtype", "-i", build.boot_img, f"::/{name}"]
+        (source / name).write_bytes(subprocess.run(read, capture_output=True, check=True).stdout)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(EPOCH))
+    assert create(source) == build.boot_img.read_bytes()
 
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 # Makes images/gadgetd, the folder that rpiboot loads, from what Buildroot has built.
 #
 # Runs without root and without loop devices. Everything that could differ from one build to the
-# next is pinned: times (SOURCE_DATE_EPOCH), the FAT's serial number, the order of the files.
+# next is pinned: times (SOURCE_DATE_EPOCH), the order of the files, the FAT's serial number.
 #
 #   BINARIES_DIR        Image.gz, rootfs.cpio.zst, *.dtb, rpi-firmware/,
 #                       rpiboot/bootfiles.bin, rpiboot/bootcode4.bin
@@ -49,38 +49,13 @@ find "$boot" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 [ "$(wc -l <"$boot/cmdline.txt")" -le 1 ] || fail "cmdline.txt has more than one line"
 ! grep -n '.\{99\}' "$boot/config.txt" || fail "config.txt: a line holds 98 characters at most"
 
-# ---- The size: one sector a cluster, rounded up to a 16 KiB track ---------------------------------
-# Some clusters stay free: boot loaders from before 2024 fail with "FAT read failed" on a FAT that is
-# quite full (rpi-eeprom issue 521).
-sector=512 root_entries=512 track=32 spare=64
-clusters=0
-while read -r bytes; do
-    clusters=$((clusters + (bytes + sector - 1) / sector))
-done < <(find "$boot" -type f -printf '%s\n')
-# A directory: its own two entries, and up to 3 for a file's short and long name of 26 characters.
-directories=$(find "$boot" -mindepth 1 -type d -printf x | wc -c)
-entries=$(find "$boot" -mindepth 2 -printf x | wc -c)
-clusters=$((clusters + spare + directories + (entries * 3 * 32 + sector - 1) / sector))
-bits=16
-[ $((clusters + 2 * track)) -ge 4085 ] || bits=12
-[ "$clusters" -lt 65000 ] || fail "$((clusters / 2048)) MiB are too much for one RAM disk"
-fat=$((((clusters + 2 + track) * bits / 8 + sector) / sector))
-sectors=$((1 + 2 * fat + root_entries * 32 / sector + clusters))
-sectors=$(((sectors + track - 1) / track * track))
-
-# ---- The file system -----------------------------------------------------------------------------
+# ---- The file system: what `gadgetd-bootimg create` makes of the same folder ---------------------
+# Of it only the standard library is needed. Read back by mtools before anybody boots from it.
 image=$folder/boot.img
-mkfs.fat --invariant -a -C -F "$bits" -S "$sector" -s 1 -R 1 -r "$root_entries" -f 2 \
-    -g "64/$track" -i 47414447 -n BOOT "$image" $((sectors / 2)) >"$work/mkfs.log" ||
-    { cat "$work/mkfs.log" >&2; exit 1; }
+PYTHONPATH=$here/../../.. python3 -B -m bootimg create "$boot" -o "$image" >"$work/create.log"
 (
     cd "$boot"
     export MTOOLS_SKIP_CHECK=1 MTOOLSRC=/dev/null
-    mmd -i "$image" ::/overlays
-    find . -type f -printf '%P\n' | sort | while read -r name; do
-        mcopy -m -i "$image" "$name" "::/$name"
-    done
-    # Read back before anybody boots from it.
     find . -type f -printf '%P\n' | while read -r name; do
         mtype -i "$image" "::/$name" | cmp - "$name" || fail "boot.img: $name is damaged"
     done
