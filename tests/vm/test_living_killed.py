@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emulator import Drive, HostBlock, MachineOptions
+from gadgetd.export.reconnect import LET_GO_S
 from tests.vm import killer
 from tests.vm.board import BOOT_S, CHUNK, WAIT_S, Board, Pattern, lun_of, until
 from tests.vm.conftest import Bench
@@ -61,7 +62,8 @@ def expect_kills(board: Board, count: int) -> None:
 
 def expect_all_as_before(board: Board) -> list[HostBlock]:
     """Both disks are at the host, one daemon serves them, and nothing is left over."""
-    blocks = board.host.wait_for_blocks(2, WAIT_S)
+    # A daemon that died between two disks may have left the second one to wait for the host.
+    blocks = board.host.wait_for_blocks(2, LET_GO_S + WAIT_S)
     assert [lun_of(block) for block in blocks] == [0, 1]
     assert [block.size_bytes for block in blocks] == SIZES
     until("a daemon answers", lambda: board.run("gadgetd status")[0] == 0)
