@@ -163,9 +163,12 @@ def _check(options: argparse.Namespace) -> int:
 def _eject(options: argparse.Namespace) -> int:
     from gadgetd.control import client
 
-    client.send("eject", disk=options.disk, force=options.force)
+    torn = client.send("eject", disk=options.disk, force=options.force).get("torn")
     row = client.wait_for_eject(options.disk)
-    print(f"{row.disk.name} is {row.life}: all that the host wrote is on the disk")
+    known = "all that the host wrote is on the disk"
+    if torn:
+        known = "all that arrived is on the disk; what the host still held is not known"
+    print(f"{row.disk.name} is {row.life}: {known}")
     return OK
 
 

@@ -52,7 +52,7 @@ class Commands:
         if not export.inserted:
             raise ControlError(f"{export.name} is not in its LUN: {export.life}")
         self._daemon.eject(export, force=bool(request.get("force")))
-        reply({"ok": True})
+        reply({"ok": True, "torn": True} if export.torn else {"ok": True})
 
     def _insert(self, request: Request, reply: Reply) -> None:
         export = self._find(request)

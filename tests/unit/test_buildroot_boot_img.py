@@ -163,7 +163,7 @@ def test_it_is_what_the_pcs_tool_makes_of_the_same_files(
     source = tmp_path / "source"
     (source / "overlays").mkdir(parents=True)
     for name in names(build.boot_img):
-        read = ["mtype", "-i", build.boot_img, f"::/{name}"]
+        read = ["mtype", "-i", str(build.boot_img), f"::/{name}"]
         (source / name).write_bytes(subprocess.run(read, capture_output=True, check=True).stdout)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(EPOCH))
     assert create(source) == build.boot_img.read_bytes()

@@ -386,6 +386,7 @@ def test_an_eject_that_the_host_has_locked_says_how_to_force_it(
     assert main(["eject", "mmcblk0"]) == NO_DAEMON
     assert "--force" in capsys.readouterr().err
     assert main(["eject", "--force", "mmcblk0"]) == OK
+    assert "what the host still held is not known" in capsys.readouterr().out
 
 
 def test_a_disk_that_there_is_not(daemon: FakeDaemon, capsys: Output) -> None:

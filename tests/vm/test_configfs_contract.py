@@ -14,7 +14,7 @@ from tests.vm.board import Board
 pytestmark = pytest.mark.emulated
 
 HOME = "/root/contract"
-LIMIT_S = 240
+LIMIT_S = 480
 
 
 def test_the_kernels_configfs_keeps_every_promise(boot: Callable[..., Board]) -> None:

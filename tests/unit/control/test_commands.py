@@ -87,7 +87,7 @@ def test_a_locked_medium_is_refused_and_forced(bench: Bench) -> None:
     with pytest.raises(GadgetError, match="the host has locked the medium") as caught:
         shell("eject", disk="mmcblk0")
     assert "--force" in caught.value.hint
-    assert reply(shell("eject", disk="mmcblk0", force=True)) == {"ok": True}
+    assert reply(shell("eject", disk="mmcblk0", force=True)) == {"ok": True, "torn": True}
 
 
 def test_what_is_out_already_cannot_be_ejected(bench: Bench) -> None:
