@@ -38,7 +38,6 @@ RETRY_S = 5.0
 """How long after a step that the kernel refused it is tried again."""
 REFUSED_S = 60.0
 """After which it is tried again if there is no host: none takes so long to set a gadget up."""
-
 _REFUSED = "refused"
 _RECONNECTED = "reconnected"
 """The alarm that runs while a host may set the gadget up again for a reason of our own."""
@@ -116,7 +115,7 @@ class Daemon:
 
     def stop(self, then: Callable[[], None]) -> None:
         """Take the disks from the host, flush them, take the gadget down, then call `then`."""
-        if not self.ending.begin(then, host=self._host.ready):
+        if not self.ending.begin(then, host=self._host.lately):
             return
         self.waits = Waits.NOTHING
         self._host.follow("")  # Which also outdates the flushes that are under way.
@@ -242,8 +241,8 @@ class Daemon:
 
     def _may_disconnect(self) -> bool:
         if not self._host.follows(self._exporter.udc):
-            return False  # Taken over from an earlier run; what its host does is not known yet.
-        return self._host.gone or self.reconnect.allowed(self.exports)
+            return False  # Taken over from an earlier run: what its host does is not known.
+        return self._host.gone or self.reconnect.allowed(self.exports, awake=self._host.up)
 
     # What the host does
 
@@ -266,6 +265,7 @@ class Daemon:
         self._flush_due()
 
     def _on_host_changed(self) -> None:
+        self.reconnect.used()
         self._alarms.set("patience", snapshot.PATIENCE_S, self._show)
         self._arm_tick()
         self._show()
@@ -286,7 +286,7 @@ class Daemon:
         if self.waits is Waits.IDLE and self._may_disconnect():
             self.reconcile()
         self._show()
-        self.reconnect.look(self.exports)
+        self.reconnect.look(self.exports, awake=self._host.up)
         self._arm_tick()
 
     # Flushing and ejecting
@@ -335,7 +335,8 @@ class Daemon:
         self.reconcile()
 
     def _all_ejected(self) -> bool:
-        return self._exporter.written and all_ejected(self._exporter.with_the_host)
+        calm = self._exporter.written and not self._exporter.torn
+        return calm and all_ejected(self._exporter.with_the_host)
 
     # What is shown
 

@@ -105,8 +105,7 @@ class Stopping:
         if self.safely is None:  # Else this is a second stop, of nothing.
             self.flushed = self._disconnected and self._exporter.written
             # What a host that was there had in its own RAM is lost, and nobody here knows of it.
-            torn = any(each.torn for each in self._exporter.exports.values())
-            self.safely = self.flushed and not self._taken and not torn
+            self.safely = self.flushed and not self._taken and not self._exporter.torn
         try:
             self._exporter.close()
         except GadgetdError as error:

@@ -65,6 +65,8 @@ class Exporter:
         """The last `apply` found something to export: a disk, an empty slot, a serial console."""
         self.locked: tuple[str, ...] = ()
         """The disks whose LUN is to change and cannot, for the host has locked the medium."""
+        self._torn: set[tuple[object, ...]] = set()
+        """Disks that are not exported any more and that the host had open when they were taken."""
         self.reconnected = False
         """The host was disconnected for a moment by the last `apply`."""
 
@@ -77,6 +79,11 @@ class Exporter:
     def written(self) -> bool:
         """All that the host wrote is on the disks, those of an earlier run included."""
         return not self.doubts.unproved and all(export.written for export in self.exports.values())
+
+    @property
+    def torn(self) -> bool:
+        """A disk was taken from a host that had it open, which may have held data for it."""
+        return bool(self._torn) or any(export.torn for export in self.exports.values())
 
     @property
     def with_the_host(self) -> list[Export]:
@@ -206,6 +213,7 @@ class Exporter:
                     errno=errno.EBUSY,
                 )
             export.torn = True
+            self._remember()  # Before it: we may be killed in between.
             self.gadget.take_out(export.number)
         self._mark_ejected(export, by_host=False)
 
@@ -237,6 +245,7 @@ class Exporter:
             for export in self.exports.values():
                 export.release()
             self.exports.clear()
+            self._torn.clear()
             self._numbers, self._slots = {}, None
 
     def seen_as(self, config: Config) -> frozenset[OwnGadget]:
@@ -275,11 +284,15 @@ class Exporter:
         """Take a disk that is there from the host, and let go of it once it is flushed."""
         export.leaving = True
         if export.hold and not export.ejected:
+            export.torn |= export.inserted and self.gadget.is_locked(number)
+            self._remember()
             self.gadget.take_out(number)
             self._mark_ejected(export, by_host=False)
         if export.life in (Life.EJECTED, Life.GONE):
             export.release()
             del self.exports[number]
+            if export.torn:
+                self._torn.add(identify(export.verdict.disk))
             if not export.written:
                 self.doubts.unproved.add(number)
 
@@ -293,6 +306,7 @@ class Exporter:
         name = choosing.key(verdict.disk, self._numbers)
         self.doubts.settle(export, name, was_known=was_known)
         self.exports[number] = export
+        self._torn.discard(identify(verdict.disk))
 
     def _inquiry(self, verdict: Verdict) -> str:
         text = inquiry(self._board, verdict.disk, verdict.label, self._revision)

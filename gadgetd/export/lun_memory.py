@@ -170,10 +170,11 @@ class Doubts:
         failed = {e.number for e in exports} | (self._remembered.failed & self.unproved)
         doubted = {*failed, *self.unproved}
         kept = {name: number for name, number in luns.items() if number in doubted}
-        self._remembered = Numbers(
-            kept, failed=frozenset(failed), unproved=frozenset(self.unproved)
-        )
-        save(self._file, self._remembered)
+        if luns:  # Else this is a second end, and the first has left what there is.
+            self._remembered = Numbers(
+                kept, failed=frozenset(failed), unproved=frozenset(self.unproved)
+            )
+            save(self._file, self._remembered)
         self.clear()
 
     def clear(self) -> None:

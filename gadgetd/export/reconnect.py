@@ -32,10 +32,11 @@ class Reconnect:
         """A person wants it now, whatever the host may lose."""
         self.locked: tuple[str, ...] = ()
         """The disks that the host had locked when it was last looked for that."""
+        self._known: tuple[str, ...] = ()
 
-    def look(self, exports: Sequence[Export]) -> None:
-        """Note whether the host has used a disk since the last look."""
-        if self._in_use(exports):
+    def look(self, exports: Sequence[Export], *, awake: bool) -> None:
+        """Note whether the host has used a disk since the last look, or could not have."""
+        if not awake or self._in_use(exports):
             self.used()
         self._activity.look()
 
@@ -47,8 +48,13 @@ class Reconnect:
         """Begin anew with a gadget whose functions may be others."""
         self._activity.forget()
 
-    def allowed(self, exports: Sequence[Export]) -> bool:
-        """Tell whether a host that is there has let go of every disk, or may be disconnected."""
+    def allowed(self, exports: Sequence[Export], *, awake: bool) -> bool:
+        """Tell whether a host that is there has let go of every disk, or may be disconnected.
+
+        One that is not `awake` says nothing by its silence, nor does the lock: it sleeps with its
+        data, or resets the bus, at which the kernel forgets the lock (source: handle_exception in
+        drivers/usb/gadget/function/f_mass_storage.c).
+        """
         self.locked = ()
         if self.attach:
             return True
@@ -56,12 +62,21 @@ class Reconnect:
             return False
         if not any(export.inserted for export in exports):
             return True  # All are ejected.
+        if not awake:
+            self.used()
+            return False
         if self._clock() - self._used_at < LET_GO_S:
             return False
         # Last, for the kernel is asked: a host that has a disk open locks it.
-        inserted = (export for export in exports if export.inserted)
-        self.locked = tuple(e.name for e in inserted if self._gadget.is_locked(e.number))
+        # One that was locked first: the kernel notes each question about an open one in its log.
+        inserted = [export for export in exports if export.inserted]
+        known = [export for export in inserted if export.name in self._known]
+        self.locked = self._locked(known) or self._locked(inserted)
+        self._known = self.locked
         return not self.locked
+
+    def _locked(self, exports: Sequence[Export]) -> tuple[str, ...]:
+        return tuple(e.name for e in exports if self._gadget.is_locked(e.number))
 
     def _in_use(self, exports: Sequence[Export]) -> bool:
         calm = all(export.calm for export in exports)

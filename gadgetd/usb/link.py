@@ -64,7 +64,7 @@ class Host:
         self._since = loop.clock()
         self._was_ready = False
         self._interruptions = 0
-        self._lost_at = 0.0
+        self._lost_at = float("-inf")
         self._speed = ""
         self._asleep = False
         self.state = ""
@@ -79,6 +79,17 @@ class Host:
     def awake(self) -> bool:
         """A host has set the gadget up and can read and write."""
         return self.state == "configured"
+
+    @property
+    def up(self) -> bool:
+        """It can read and write, and is not asleep as far as the driver tells."""
+        self.refresh()
+        return self.awake and not self._asleep
+
+    @property
+    def lately(self) -> bool:
+        """A host is there, or was a moment ago and may be resetting the bus."""
+        return self.ready or self._loop.clock() - self._lost_at < GONE_S
 
     @property
     def gone(self) -> bool:

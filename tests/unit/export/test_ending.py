@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from gadgetd.show.events import Event, events
 from gadgetd.status import Phase
+from gadgetd.usb.link import GONE_S
 from tests.unit.fakes import Bench
 
 ALARMS = ("controller", "host", "disk_removed")
@@ -22,6 +23,7 @@ def test_a_stop_is_no_alarm(bench: Bench) -> None:
     bench.add("sda", refusal="mounted at /mnt")
     daemon = bench.daemon()
     bench.unplug()
+    bench.loop.run_for(GONE_S)  # Before that it may be a reset.
     bench.loop.settle()
     before = len(bench.panel.statuses)
     daemon.stop(lambda: None)
@@ -51,6 +53,7 @@ def test_the_end_of_a_stopped_daemon_takes_no_word_back(bench: Bench) -> None:
     bench.add("mmcblk0")
     daemon = bench.daemon()
     bench.unplug()
+    bench.loop.run_for(GONE_S)  # Before that it may be a reset.
     bench.loop.settle()
     daemon.stop(lambda: None)
     bench.loop.settle()
