@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gadgetd-bootimg: {error.name} is not installed", file=sys.stderr)
         print("  hint: pip install 'gadgetd[bootimg]'", file=sys.stderr)
         return FAILED
+    except OSError as error:
+        print(f"gadgetd-bootimg: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return 130
     return status
@@ -125,12 +128,19 @@ def _image(path: Path) -> bytes:
     return output.read(path, fat.MAX_IMAGE_BYTES, AN_IMAGE)
 
 
+def _same(one: Path, other: Path) -> bool:
+    """Whether two paths are one file, there or not."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
 def _inspect(options: argparse.Namespace) -> int:
     import json
 
     from bootimg.inspect import inspect
 
-    beside = options.image.with_name("boot.sig")
+    beside = options.image.parent / "boot.sig"
     signature = output.read(beside, SIGNATURE_BYTES, "a boot.sig") if beside.is_file() else None
     report = inspect(_image(options.image), str(options.image), signature)
     if options.json:
@@ -154,7 +164,10 @@ def _extract(options: argparse.Namespace) -> int:
         if str(options.output) == "-":
             sys.stdout.buffer.write(image.read(file))
         else:
-            output.write(options.output or Path(Path(file.path).name), image.read(file))
+            target = options.output or Path(Path(file.path).name)
+            if _same(target, options.image):
+                raise BootimgError(f"{target}: is the input", hint="name another file with -o")
+            output.write(target, image.read(file))
         return DONE
     if options.output is None or str(options.output) == "-":
         raise BootimgError("extract: all files need a folder", hint="name it with -o")
@@ -277,7 +290,10 @@ def _passphrase() -> bytes:
 def _sign(options: argparse.Namespace) -> int:
     image = _image(options.image)
     fat.read(image, str(options.image))
-    target = options.output or options.image.with_name("boot.sig")
+    target = options.output or options.image.parent / "boot.sig"
+    for source in (options.image, options.key, options.hsm, options.pubkey):
+        if source is not None and _same(target, source):
+            raise BootimgError(f"{target}: is the input", hint="name another file with -o")
     output.write(target, _signature(options, image))
     return DONE
 
@@ -285,7 +301,7 @@ def _sign(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from bootimg import sign
 
-    path = options.signature or options.image.with_name("boot.sig")
+    path = options.signature or options.image.parent / "boot.sig"
     key = sign.public_key(options.pubkey)
     signature = output.read(path, SIGNATURE_BYTES, "the boot.sig of the image")
     problem = sign.check(_image(options.image), signature, key)
@@ -301,6 +317,8 @@ def _keygen(options: argparse.Namespace) -> int:
 
     if (options.of is None) == (options.output is None):
         raise BootimgError("keygen: -o for a new key, or --of for one that is there")
+    if options.output is not None and _same(options.output, options.public):
+        raise BootimgError("keygen: both halves in one file", hint="name another with --public")
     for path in (options.output, options.public):
         if path is not None and path.exists():
             raise BootimgError(f"{path}: is there already", hint="a key is never written over")
@@ -321,6 +339,8 @@ def _keygen(options: argparse.Namespace) -> int:
 def _bundle(options: argparse.Namespace) -> int:
     from bootimg import bundle, configure
 
+    if options.pubkey and not (options.key or options.hsm):
+        raise BootimgError("bundle: --pubkey alone signs nothing", hint="--key or --hsm signs")
     files = bundle.read(options.source)
     name = f"{options.source}: {bundle.IMAGE}"
     given = _given(options)

@@ -169,7 +169,7 @@ def _private_key(path: Path, ask: Ask) -> rsa.RSAPrivateKey:
     except TypeError:  # this is how it says that there is a passphrase
         try:
             key = _load(data, ask())
-        except (ValueError, UnsupportedAlgorithm):
+        except (TypeError, ValueError, UnsupportedAlgorithm):  # TypeError: an empty one
             raise BootimgError(f"{path}: not the right passphrase, or a damaged key") from None
     except (ValueError, UnsupportedAlgorithm):
         # Not `from`: what it says may have a part of the file in it.
