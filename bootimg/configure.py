@@ -22,6 +22,9 @@ _KEY = re.compile(r"[A-Za-z0-9_]+")
 _SHELLS = {"getty", "agetty", "login", "sh", "ash", "bash", "sulogin", "cttyhack"}
 CMDLINE_CHARACTERS = 1024
 
+_WHAT_IS_LOADED = ("ramfsfile", "cmdline", "os_prefix")
+"""Keys of config.txt that name other files than those that hold the settings, a lock among them."""
+
 
 def check(settings: Settings) -> None:
     """Raise BootimgError if a value cannot be set in any image."""
@@ -46,6 +49,11 @@ def check(settings: Settings) -> None:
             raise BootimgError("--root-password and --no-login: there is one or the other")
     for key, value in settings.config_txt:
         line = f"{key}={value}"
+        if key in _WHAT_IS_LOADED:
+            raise BootimgError(
+                f"--config-txt {line}: the other settings would not be in what is loaded then",
+                hint=f"change {key} in the folder, and make the image anew: create",
+            )
         if not _KEY.fullmatch(key) or not re.fullmatch(r"[ -~]*", value) or key == "initramfs":
             raise BootimgError(
                 f"--config-txt {line}: no KEY=VALUE of config.txt", hint="as in uart_2ndstage=0"

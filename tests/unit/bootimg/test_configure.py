@@ -153,6 +153,8 @@ def test_a_file_changed_after_it_is_not_given_back_wrongly(tmp_path: Path) -> No
         (Settings(root_password=HASH, no_login=True), "one or the other"),
         (Settings(config="usb:\n  acm: true\n", no_login=True), "acm"),
         (Settings(config_txt=(("initramfs", "x"),)), "--config-txt"),
+        (Settings(config_txt=(("ramfsfile", "fixup4.dat"),)), "would not be in what is loaded"),
+        (Settings(config_txt=(("cmdline", "config.txt"),)), "would not be in what is loaded"),
         (Settings(config_txt=(("a", "b" * 99),)), "98 characters"),
         (Settings(config='boards: ["1"]\n', boards=("2",)), "boards"),
     ],
