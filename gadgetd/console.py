@@ -224,7 +224,6 @@ class Panel:
             self.log.extend(f"[{now:10.3f}] {event.text}" for event in events(self._shown, status))
             self._shown = status
         # The LED first: it is the quickest, and all that some people have.
-        self._look_for_led()
         pattern = pattern_for(status)
         if pattern is None:
             self._blinker.release()

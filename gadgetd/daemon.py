@@ -158,7 +158,7 @@ class Daemon:
 
     def _read(self) -> None:
         try:
-            self._config = load_for(self._config_path, self.status.board.serial)
+            self._config = load_for(self._config_path, self._board.serial)
             self._config_problem = None
         except ConfigError as error:
             self._config_problem = snapshot.to_go_on(problem_of(error))
