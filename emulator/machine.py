@@ -12,7 +12,9 @@ from emulator.errors import EmulatorError
 from emulator.options import GIB, MIB, Drive, MachineOptions
 from emulator.qemu import QEMU, Qemu
 
-CMDLINE = "console=tty1 console=ttyAMA0,115200 root=/dev/ram0 rootwait loglevel=3"
+CMDLINE = (
+    "console=tty1 console=ttyAMA0,115200 root=/dev/ram0 rootwait loglevel=3 fbcon=font:TER16x32"
+)
 FASTER = "cryptomgr.notests"  # saves 0.6 s of self-tests that a CM4's kernel has not built in
 DISK_MODULES = "sdhci-pci nvme ahci xhci-pci"
 DEFAULT_SIZE = GIB

@@ -46,7 +46,7 @@ class MachineOptions:
     model: str = CM4
     serial_number: str = "10000000a1b2c3d4"
     led: str | None = "ACT"
-    screen: tuple[int, int] = (1024, 768)  # HDMI's, in pixels; a character is 8 x 16
+    screen: tuple[int, int] = (1280, 800)  # HDMI's, in pixels; a character is 16 x 32
     cmdline: str = ""  # added to the kernel's
     files: Mapping[str, bytes | Path] = field(default_factory=dict)  # path on the board: content
     hook: str = ""  # shell script, run by /init after the USB controllers and before the disks

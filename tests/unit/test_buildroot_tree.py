@@ -208,6 +208,7 @@ def test_the_shipped_kernel_has_what_gadgetd_needs() -> None:
         *("CPUFREQ_DT", "CMA", "DMA_CMA", "NOP_USB_XCEIV", "POWER_RESET_GPIO"),
         *("BLK_DEV_NVME", "PCIE_BRCMSTB", "SATA_AHCI", "USB_STORAGE", "LEDS_GPIO", "UNIX"),
         *("SERIAL_8250_BCM2835AUX", "SERIAL_AMBA_PL011", "FRAMEBUFFER_CONSOLE", "BCM2835_WDT"),
+        *("FONT_8x16", "FONT_TER16x32"),
     ):
         assert f"CONFIG_{name}=y" in shipped
     assert "# CONFIG_MODULES is not set" in shipped

@@ -85,6 +85,7 @@ def board(bench: Bench) -> Iterator[Board]:
         nvme=(Drive(64 * MIB),),
         files=yaml_file(UNKNOWN_KEY.content),
         screen=(640, 400),
+        cmdline="fbcon=font:VGA8x16",
     )
     yield bench.boot("test_configuration", options)
     bench.switch_off()

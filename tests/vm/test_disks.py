@@ -98,7 +98,9 @@ def test_a_mounted_disk_is_left_out_until_it_is_unmounted(boot: Boot) -> None:
         + WAIT_FOR_NODE.format("nvme0n1p1")
         + "mkdosfs /dev/nvme0n1p1; mkdir -p /mnt/data; mount -t vfat /dev/nvme0n1p1 /mnt/data\n"
     )
-    options = MachineOptions(sd=SD, nvme=(Drive(64 * MIB),), hook=hook, screen=(640, 400))
+    nvme = (Drive(64 * MIB),)
+    plain = "fbcon=font:VGA8x16"
+    options = MachineOptions(sd=SD, nvme=nvme, hook=hook, screen=(640, 400), cmdline=plain)
     board = boot(options, prepare=_with_a_partition)
     told = board.expect_event(event="disk", name="nvme0n1")
     assert (told["lun"], told["reason"]) == (None, "mounted at /mnt/data")

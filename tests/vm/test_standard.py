@@ -182,10 +182,10 @@ def test_hdmi_is_a_picture_with_text_on_it(board: Board, blocks: list[HostBlock]
     picture = board.machine.directory / "hdmi.ppm"
     board.machine.monitor.execute("screendump", {"filename": str(picture), "format": "ppm"})
     width, height, lit = lit_pixels(picture)
-    assert (width, height) == (1024, 768)
+    assert (width, height) == (1280, 800)
     letters = len("".join(board.words().split()))
-    # A character of the console's 8x16 font lights some 20 pixels, and none all 128.
-    assert 5 * letters < lit < 64 * letters
+    # A character of the console's 16x32 font lights some 80 pixels, and none all 512.
+    assert 20 * letters < lit < 256 * letters
 
 
 def test_root_can_log_in_on_hdmis_second_console(board: Board) -> None:
