@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gadgetd.disks.disk import Disk
 from gadgetd.errors import ConfigError, GadgetdError
+
+if TYPE_CHECKING:
+    from gadgetd.disks.health import Health
 
 
 class Phase(StrEnum):
@@ -106,6 +109,8 @@ class DiskStatus(NamedTuple):
     """It has no LUN yet and will be exported; `reason` says what for."""
     rate_bytes_s: int = 0
     """Bytes a second, read and written, over the last refresh interval."""
+    health: Health | None = None
+    """What the disk tells of its wear; None if it does not, or has not been asked yet."""
 
 
 class Status(NamedTuple):

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gadgetd.config.settings import CONFIG, load
 from gadgetd.control import server
@@ -17,6 +17,9 @@ from gadgetd.disks.hold import in_use
 from gadgetd.errors import ControlError, GadgetdError
 from gadgetd.show import wording
 from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Problem, Status, as_dict
+
+if TYPE_CHECKING:
+    from gadgetd.disks.health import Health
 
 POLL_S = 0.5
 CHUNK_BYTES = 1 << 20
@@ -42,7 +45,8 @@ def from_json(value: dict[str, Any]) -> Status:
         fields = {key: row[key] for key in Disk._fields}
         disk = Disk(**fields | {"kind": Kind(row["kind"]), "node": Path(row["node"])})
         rest = {key: row[key] for key in DiskStatus._fields if key != "disk"}
-        rows.append(DiskStatus(disk, **rest | {"life": Life(row["life"] or Life.WAITING)}))
+        rest |= {"life": Life(row["life"] or Life.WAITING), "health": _health(row["health"])}
+        rows.append(DiskStatus(disk, **rest))
     controller, problem = value["controller"], value["problem"]
     return Status(
         version=value["version"],
@@ -56,6 +60,14 @@ def from_json(value: dict[str, Any]) -> Status:
         safe_to_unplug=value["safe_to_unplug"],
         serial_console=value["serial_console"],
     )
+
+
+def _health(value: dict[str, Any] | None) -> Health | None:
+    if value is None:
+        return None
+    from gadgetd.disks.health import Health
+
+    return Health(**value | {"warnings": tuple(value["warnings"])})
 
 
 def scan(config_path: Path | None = None) -> list[Verdict]:
@@ -73,17 +85,20 @@ def scan(config_path: Path | None = None) -> list[Verdict]:
         pass  # None runs: look ourselves.
     from gadgetd.blockscan import BlockScan, OwnGadget
     from gadgetd.board import read_board
+    from gadgetd.disks.health import ask
     from gadgetd.export.choosing import choose
     from gadgetd.export.plan import gadget
 
     config = load(config_path or CONFIG)
     ours = gadget(config, read_board(), (), "")
     own = OwnGadget(ours.vendor_id, ours.product_id, ours.serial)
+    verdicts = choose(BlockScan().disks({own}), config)
+    health = ask([verdict.disk for verdict in verdicts])
     return [
         verdict._replace(exported=False, reason="in use on the board")
         if verdict.exported and verdict.disk.name not in exported and in_use(verdict.disk)
         else verdict
-        for verdict in choose(BlockScan().disks({own}), config)
+        for verdict in (each._replace(health=health.get(each.disk)) for each in verdicts)
     ]
 
 
@@ -91,7 +106,8 @@ def _verdict(row: DiskStatus) -> Verdict:
     if row.life is Life.GONE:
         return Verdict(row.disk, False, f"has left the board; LUN {row.lun} waits for it")
     reason = f"LUN {row.lun}; {row.reason}" if row.lun is not None else row.reason
-    return Verdict(row.disk, row.lun is not None or row.waits, reason, row.read_only)
+    exported = row.lun is not None or row.waits
+    return Verdict(row.disk, exported, reason, row.read_only, health=row.health)
 
 
 def scan_lines(verdicts: list[Verdict]) -> list[str]:
@@ -106,7 +122,7 @@ def scan_lines(verdicts: list[Verdict]) -> list[str]:
             wording.size(v.disk.size_bytes),
             "ro" if v.read_only else "rw",
             wording.plain(v.disk.model) or "-",
-            wording.plain(v.reason),
+            "; ".join(filter(None, (wording.plain(v.reason), wording.health(v.health)))),
         )
         for v in verdicts
     ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from gadgetd.disks.health import Health
 
 
 class Kind(StrEnum):
@@ -69,3 +72,5 @@ class Verdict(NamedTuple):
     """The host may not write: the disk is read-only, or the configuration says so."""
     label: str = ""
     """The person's own name for the disk, at most 16 printable ASCII characters; may be empty."""
+    health: Health | None = None
+    """What the disk tells of its wear, where `gadgetd scan` has asked it."""

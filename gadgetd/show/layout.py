@@ -32,8 +32,11 @@ def render(status: Status, columns: int, rows: int) -> list[str]:
 
 def to_text(status: Status, columns: int = 80) -> str:
     """Give the status as text of any length, for `gadgetd status`. Ends with a line end."""
-    lines = layout(status, columns, 1 << 30, footer=False)
-    return "".join(f"{line}\n" for line, _ in lines)
+    lines = [line for line, _ in layout(status, columns, 1 << 30, footer=False)]
+    told = [(row.disk.name, wording.health(row.health)) for row in status.disks if row.health]
+    for name, words in told:
+        lines += wording.wrap(f"Health of {wording.plain(name)}: {words}", columns, "  ")
+    return "".join(f"{line}\n" for line in lines)
 
 
 class _Parts(NamedTuple):

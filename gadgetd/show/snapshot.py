@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from gadgetd.blockscan import Pending
 from gadgetd.config.settings import AUTO, BOARDS, Config
-from gadgetd.disks.disk import Verdict
+from gadgetd.disks.disk import Disk, Verdict
 from gadgetd.errors import GadgetdError
 from gadgetd.export.drive import Export, Waits
 from gadgetd.status import DiskStatus, Life, Phase, Problem
 from gadgetd.usb.link import Link
+
+if TYPE_CHECKING:
+    from gadgetd.disks.health import Health
 
 _NO_CONTROLLER = "config.txt needs dtoverlay=dwc2,dr_mode=peripheral; see the kernel's log: dmesg"
 _TAKEN = "unbind the gadget that has it: see /sys/kernel/config/usb_gadget"
@@ -56,6 +59,8 @@ class Facts(NamedTuple):
     """Stopped while a host had disks: all that arrived is on them, which is all that is known."""
     starting: bool = False
     """The disks have not been looked at yet."""
+    health: Mapping[Disk, Health | None] = {}
+    """What the disks have told of their wear."""
 
 
 def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
@@ -175,6 +180,34 @@ def about_disks(exports: Sequence[Export], unproved: Collection[int] = ()) -> It
             )
 
 
+WORN_PERCENT = 90
+"""From here on a person is told: the life that the maker reckons with is nearly used up."""
+_REPLACE = "copy what you need from it, and replace it"
+_ALARMS = {
+    "spare": ("its spare blocks are nearly used up", _REPLACE),
+    "temperature": ("it is too hot, or too cold, to work well", "see to its cooling"),
+    "reliability": ("it says that it has become unreliable", _REPLACE),
+    "read_only": ("it takes no more data", _REPLACE),
+    "backup": ("what it holds in its own RAM would not survive a power cut", _REPLACE),
+    "memory_region": ("its persistent memory region is read-only or unreliable", _REPLACE),
+}
+
+
+def about_health(health: Mapping[Disk, Health | None]) -> Iterator[Problem]:
+    """Say what the disks themselves give as a reason to worry, and which are nearly worn out."""
+    for disk, told in health.items():
+        if told is None:
+            continue
+        for name in told.warnings:
+            words, hint = _ALARMS[name]
+            yield Problem(f"{disk.name} warns: {words}", hint)
+        if told.worn_percent is not None and told.worn_percent >= WORN_PERCENT:
+            yield Problem(
+                f"{disk.name} is worn out to {told.worn_percent} % of the life its maker gives it",
+                f"it may fail before long: {_REPLACE}",
+            )
+
+
 def _errors(number: int) -> str:
     """Give a count that stays the same for long: each change is two events in a log of 500 lines.
 
@@ -196,11 +229,15 @@ def rows(facts: Facts, verdicts: Sequence[Verdict], *, exported: bool) -> tuple[
         row = export.to_status()
         if exported and export.number not in facts.visible:
             row = DiskStatus(row.disk, None, later, row.read_only, row.inquiry, waits=True)
-        shown.append(row)
+        shown.append(row._replace(health=facts.health.get(row.disk)))
     # A name can be another disk's by now, if the one that had it left.
     names = {row.disk.name for row in shown if row.life is not Life.GONE}
     others = (verdict for verdict in verdicts if verdict.disk.name not in names)
-    return (*shown, *(DiskStatus(v.disk, reason=v.reason, waits=v.exported) for v in others))
+    rest = (
+        DiskStatus(v.disk, reason=v.reason, waits=v.exported, health=facts.health.get(v.disk))
+        for v in others
+    )
+    return (*shown, *rest)
 
 
 def _count(disks: int) -> str:

@@ -6,7 +6,12 @@ before it reaches a terminal.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gadgetd.status import Controller, DiskStatus, Life, Problem, Status
+
+if TYPE_CHECKING:
+    from gadgetd.disks.health import Health
 
 _SPEEDS = {
     "low-speed": "1.5 Mb/s",
@@ -145,6 +150,28 @@ def life(row: DiskStatus) -> str:
     if row.life in (Life.IDLE, Life.FLUSHED) and row.written_bytes:
         return f"{words}, {size(row.written_bytes)} written"
     return words
+
+
+def health(told: Health | None) -> str:
+    """Return what a disk tells of its wear: `3 % worn, spare 100 % (low below 10 %), 38 C`.
+
+    Empty where it tells nothing.
+    """
+    if told is None:
+        return ""
+    parts = []
+    if told.worn_percent is not None:
+        parts.append(f"{told.worn_percent} % worn")
+    if told.spare_percent is not None:
+        low = f" (low below {told.spare_low_percent} %)" if told.spare_low_percent else ""
+        parts.append(f"spare {told.spare_percent} %{low}")
+    if told.temperature_c is not None:
+        parts.append(f"{told.temperature_c} C")
+    if told.media_errors is not None:
+        noun = "error" if told.media_errors == 1 else "errors"
+        parts.append(f"{told.media_errors or 'no'} media {noun}")
+    parts += (f"warns: {name.replace('_', ' ')}" for name in told.warnings)
+    return ", ".join(parts)
 
 
 def serial_console(tty: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from gadgetd.blockscan import BlockScan, OwnGadget, Pending
 from gadgetd.disks.disk import Found
+from gadgetd.disks.health import Health, read_emmc
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -74,6 +75,11 @@ class MockedBoard:
 
     def pending(self) -> tuple[Pending, ...]:
         result: tuple[Pending, ...] = self._do("pending")
+        return result
+
+    def health(self, name: str) -> Health | None:
+        """What the eMMC with this kernel name tells of itself."""
+        result: Health | None = self._do("health", name)
         return result
 
     def close(self) -> None:
@@ -144,6 +150,9 @@ class Worker:
 
     def pending(self) -> tuple[Pending, ...]:
         return self.scan.pending()
+
+    def health(self, name: str) -> Health | None:
+        return read_emmc(next(each.disk for each in self.scan.disks() if each.disk.name == name))
 
 
 def main() -> None:

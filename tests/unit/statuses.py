@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from gadgetd.disks.disk import Disk, Kind
+from gadgetd.disks.health import WARNINGS, Health
 from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Problem, Status
 
 CM4 = Board("Raspberry Pi Compute Module 4 Rev 1.1", "10000000a1b2c3d4")
@@ -94,6 +95,15 @@ _ROWS = st.builds(
     read_bytes=_BYTES,
     written_bytes=_BYTES,
     rate_bytes_s=_BYTES,
+    health=st.none()
+    | st.builds(
+        Health,
+        worn_percent=st.none() | st.integers(0, 255),
+        spare_percent=st.none() | st.integers(0, 255),
+        media_errors=st.none() | _BYTES,
+        temperature_c=st.none() | st.integers(-273, 65535),
+        warnings=st.lists(st.sampled_from(WARNINGS), unique=True).map(tuple),
+    ),
 )
 STATUSES = st.builds(
     Status,
