@@ -123,6 +123,26 @@ def test_other_targets_run_nothing_of_it_either(target: str, tmp_path: Path) -> 
     assert not touched.exists()
 
 
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+def test_make_image_takes_its_paths_as_they_are_written(command: str, tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    text = command.format(RUNS.format(touched), file=touched)
+    buildroot = tmp_path / "buildroot"
+    (buildroot / "package").mkdir(parents=True)
+    (buildroot / "package/Makefile.in").touch()
+    for words in ([f"BUILDROOT={text}"], [f"BUILDROOT={buildroot}", f"CONFIG={text}"]):
+        done = make("image", *words, GADGETD_CACHE=str(tmp_path / "cache"))
+        assert f"image: there is no {text}\n" in done.stderr
+    assert not touched.exists()
+
+
+def test_make_image_takes_its_paths_from_the_environment_too(tmp_path: Path) -> None:
+    text = f"/nowhere/it's;$(shell touch {tmp_path}/touched)"
+    done = make("image", BUILDROOT=text, GADGETD_CACHE=str(tmp_path / "cache"))
+    assert f"image: there is no {text}\n" in done.stderr
+    assert not (tmp_path / "touched").exists()
+
+
 def test_run_gets_words(tmp_path: Path) -> None:
     done = make("run", f"ARGS=--sd 'a b;c' --config ~/x; touch {tmp_path}/touched")
     assert "unrecognized arguments: touch" in done.stderr
