@@ -86,12 +86,17 @@ def output_of(
 
 def run_directory() -> Path:
     """A new directory for one machine; those of processes that were killed are removed."""
-    runs = directory("run")
+    remove_left_runs()
     with lock("run"):
-        for left in runs.iterdir():
+        return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=directory("run")))
+
+
+def remove_left_runs() -> None:
+    """Remove what machines left whose processes were killed."""
+    with lock("run"):
+        for left in directory("run").iterdir():
             if not Path("/proc", left.name.partition("-")[0]).exists():
                 shutil.rmtree(left, ignore_errors=True)
-        return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=runs))
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -137,6 +137,10 @@ class Worker:
             self._testbed, f"/sys{path}".encode(), attribute.encode(), value.encode()
         )
 
+    def close(self) -> None:
+        """Let go of the testbed, whose directory goes with it."""
+        ctypes.CDLL("libgobject-2.0.so.0").g_object_unref(self._testbed)
+
     def listen(self, proc: Path) -> None:
         self.scan = BlockScan(proc=proc)
 
@@ -163,7 +167,8 @@ def main() -> None:
     while True:
         try:
             name, *arguments = pickle.load(sys.stdin.buffer)
-        except EOFError:
+        except EOFError:  # the test has ended, or was killed
+            worker.close()
             return
         try:
             answer = getattr(worker, name)(*arguments)
