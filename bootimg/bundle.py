@@ -3,7 +3,8 @@
 import hashlib
 import io
 import json
-import shutil
+import lzma
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +17,11 @@ IMAGE, SIGNATURE, CONFIG = "boot.img", "boot.sig", "config.txt"
 LOADERS = ("bootfiles.bin", "bootcode4.bin")
 CARRIED = ("manifest.json",)
 _OTHER_BYTES = 16 << 20
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, struct.error),
+    *(NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError),
+)
+"""What zipfile and its decompressors raise of a file that is damaged or of a kind they know not."""
 _SOURCES = "a boot.img with its folder, that folder, or a release's zip"
 
 
@@ -80,7 +86,7 @@ def _zip(path: Path) -> dict[str, bytes]:
                         found[name] = file.read(_limit(name) + 1)
                     if len(found[name]) > _limit(name):
                         raise BootimgError(f"{path}: {name} is too large")
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+    except _DAMAGED as error:
         raise BootimgError(f"{path}: damaged, or no zip: {error}", hint="get it anew") from error
     return found
 
@@ -95,23 +101,9 @@ def write(target: Path, files: dict[str, bytes]) -> None:
     files["SHA256SUMS"] = "".join(
         f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items())
     ).encode()
-    target = target.absolute()
-    draft = target.with_name(f".{target.name}.part")
-    try:
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise BootimgError(f"{target}: is there already", hint="name a folder that is not")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+    with output.folder(target) as draft:
         for name, data in files.items():
             output.write(draft / name, data)
-        if target.exists():
-            target.rmdir()
-        draft.rename(target)
-        output.sync_directory(target.parent)
-    except OSError as error:
-        raise BootimgError(f"{target}: cannot be made: {error.strerror}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _renew_manifest(files: dict[str, bytes]) -> None:

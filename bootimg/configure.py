@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bootimg import checker, cpio, fat, fatwrite, firmware, initramfs, record
+from bootimg import checker, cpio, fat, fatwrite, firmware, initramfs, record, serials
 from bootimg.errors import BootimgError
 from bootimg.record import Settings
 
@@ -31,12 +31,15 @@ def check(settings: Settings) -> None:
     for option, text in (("--cmdline", settings.cmdline), ("--cmdline-add", settings.cmdline_add)):
         if text is not None and not re.fullmatch(rf"[ -~]{{1,{CMDLINE_CHARACTERS}}}", text):
             raise BootimgError(
-                f"{option}: not one line of at most {CMDLINE_CHARACTERS} ASCII characters"
+                f"{option}: not one line of 1 to {CMDLINE_CHARACTERS} ASCII characters",
+                hint="configure --reset gives the image's own back",
             )
     if settings.hostname is not None and not _HOST.fullmatch(settings.hostname):
         raise BootimgError(
             f"--hostname {settings.hostname}: no name of a host", hint="letters, digits, hyphens"
         )
+    for board in settings.boards:
+        serials.normalised(board)
     if settings.root_password is not None:
         match = _HASH.fullmatch(settings.root_password)
         digits = settings.root_password.rpartition("$")[2]
@@ -46,7 +49,10 @@ def check(settings: Settings) -> None:
                 hint="openssl passwd -6 asks for a password and prints its hash",
             )
         if settings.no_login:
-            raise BootimgError("--root-password and --no-login: there is one or the other")
+            raise BootimgError(
+                "--root-password and --no-login: there is one or the other",
+                hint="configure --reset ends what was set before",
+            )
     for key, value in settings.config_txt:
         line = f"{key}={value}"
         if key in _WHAT_IS_LOADED:
@@ -144,7 +150,7 @@ def _entries(before: bytes, settings: Settings, where: str) -> Iterator[cpio.Ent
         )
     yield cpio.directory("etc")
     own = there.get(checker.PATH, b"")
-    text = _yaml(settings, own.decode("utf-8", "replace"))
+    text = _yaml(settings, own.decode("utf-8", "replace"), f"{where}: {checker.PATH}")
     if text is not None:
         yield cpio.file(checker.PATH, text.encode())
     if settings.hostname is not None:
@@ -171,27 +177,38 @@ def _there(files: dict[str, bytes], path: str, where: str) -> bytes:
     return files[path]
 
 
-def _yaml(settings: Settings, own: str) -> str | None:
+def _yaml(settings: Settings, own: str, where: str) -> str | None:
     """gadgetd.yaml with the board lock; None if the image's own stays as it is."""
     if settings.config is None and not settings.boards:
         return None
-    name = Path("gadgetd.yaml")
+    name = Path(where if settings.config is None else "gadgetd.yaml")
     text = own if settings.config is None else settings.config
     facts = checker.check(text, name)
-    if settings.boards:
-        if facts.boards:
+    for board in facts.boards:
+        if not serials.possible(board):
             raise BootimgError(
-                "the configuration has boards: of its own", hint="leave out --for, or boards:"
+                f"{name}: boards: {board!r} fits no board: nothing would be exported anywhere",
+                hint=f"{serials.DIGITS} hex digits with small letters, or a pattern of them",
             )
-        lines = "".join(f"  - {_quoted(board)}\n" for board in settings.boards)
-        text = f"{text.rstrip()}\n\nboards:\n{lines}".lstrip()
-        if checker.check(text, name).boards != settings.boards:
-            raise BootimgError("the configuration ends in a way that boards: cannot follow")
+    if not settings.boards:
+        return text
+    if facts.boards:
+        raise BootimgError(
+            f"{name} has boards: of its own, and --for is set too",
+            hint="leave out one of them; configure --reset ends an earlier --for",
+        )
+    lines = "".join(f'  - "{board}"\n' for board in settings.boards)
+    text = f"{text.rstrip()}\n\nboards:\n{lines}".lstrip()
+    try:
+        locked = checker.check(text, name).boards
+    except BootimgError:
+        locked = ()
+    if locked != settings.boards:
+        raise BootimgError(
+            f"{name} is written so that boards: cannot follow it, as a {{ }} or a `...` at its end",
+            hint=f"leave out --for, and write into it: boards: {list(settings.boards)}",
+        )
     return text
-
-
-def _quoted(board: str) -> str:
-    return '"' + board.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _without_shells(inittab: bytes) -> bytes:
@@ -234,7 +251,12 @@ def _cmdline(text: bytes, settings: Settings) -> bytes:
     if line is None:
         lines = text.decode("latin-1").strip().splitlines()
         line = lines[0] if lines else ""
-    return f"{line} {settings.cmdline_add or ''}".strip().encode("latin-1") + b"\n"
+    line = f"{line} {settings.cmdline_add or ''}".strip()
+    if len(line) > CMDLINE_CHARACTERS:
+        raise BootimgError(
+            f"--cmdline-add: makes the command line longer than {CMDLINE_CHARACTERS} characters"
+        )
+    return line.encode("latin-1") + b"\n"
 
 
 def shown(settings: Settings) -> dict[str, object]:
@@ -245,5 +267,5 @@ def shown(settings: Settings) -> dict[str, object]:
     if "root_password" in values:
         values["root_password"] = "set"  # noqa: S105
     if "config_txt" in values:
-        values["config_txt"] = dict(settings.config_txt)
+        values["config_txt"] = [f"{key}={value}" for key, value in settings.config_txt]
     return values

@@ -1,12 +1,13 @@
 """A boot.img from a folder, the same bytes for the same files. Standard library only."""
 
 import os
-import stat
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from bootimg import fatwrite, output
 from bootimg.errors import BootimgError
-from bootimg.fat import MAX_FILES, MAX_IMAGE_BYTES
+from bootimg.fat import MAX_DEPTH, MAX_FILES, MAX_IMAGE_BYTES
 
 DEFAULT_EPOCH = 315532800  # 1980, where a FAT's time begins
 CONFIG_LINE = 98
@@ -32,12 +33,7 @@ def folder(source: Path) -> dict[str, bytes]:
         )
     found: dict[str, bytes] = {}
     total = 0
-    for path in sorted(source.rglob("*")):
-        mode = path.lstat().st_mode
-        if stat.S_ISDIR(mode):
-            continue
-        if not stat.S_ISREG(mode):
-            raise BootimgError(f"{path}: neither file nor folder", hint="a FAT has only those")
+    for path in sorted(islice(_below(source, 0), MAX_FILES + 1)):
         data = output.read(path, MAX_IMAGE_BYTES, "a file for boot.img")
         total += len(data)
         if total > MAX_IMAGE_BYTES or len(found) >= MAX_FILES:
@@ -49,6 +45,31 @@ def folder(source: Path) -> dict[str, bytes]:
     if not found:
         raise BootimgError(f"{source}: empty", hint="put the board's boot files there")
     return found
+
+
+def _below(source: Path, depth: int) -> Iterator[Path]:
+    """Every file below a folder. Raises BootimgError, of a folder that cannot be read too."""
+    if depth > MAX_DEPTH:
+        raise BootimgError(
+            f"{source}: more than {MAX_DEPTH} folders in one another",
+            hint="is this the folder of a boot.img?",
+        )
+    try:
+        with os.scandir(source) as entries:
+            for entry in entries:
+                path = source / entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _below(path, depth + 1)
+                elif entry.is_file(follow_symlinks=False):
+                    yield path
+                else:
+                    raise BootimgError(
+                        f"{path}: neither file nor folder", hint="a FAT has only those"
+                    )
+    except OSError as error:
+        raise BootimgError(
+            f"{source}: cannot be read: {error.strerror}", hint="may you read all of the folder?"
+        ) from error
 
 
 def create(source: Path) -> bytes:

@@ -52,7 +52,12 @@ def inspect(data: bytes, name: str, signature: bytes | None = None) -> dict[str,
         for file in map(image.find, wanted.initramfs)
         if file
     ]
-    report["gadgetd"] = _gadgetd(image, wanted, problems)
+    try:
+        report["gadgetd"] = _gadgetd(image, wanted, problems)
+        report["looked_into"] = True
+    except BootimgError as error:
+        problems.append(firmware.Problem(firmware.WARNING, f"cannot be looked into: {error}"))
+        report["gadgetd"], report["looked_into"] = None, False
     report["settings"] = _settings(image, problems)
     report["signature"] = _signature(data, signature, problems)
     report["problems"] = [problem._asdict() for problem in problems]
@@ -62,22 +67,18 @@ def inspect(data: bytes, name: str, signature: bytes | None = None) -> dict[str,
 def _gadgetd(
     image: fat.Fat, wanted: firmware.Plan, problems: list[firmware.Problem]
 ) -> dict[str, Any] | None:
-    """The gadgetd inside: version, configuration, board lock."""
+    """The gadgetd inside: version, configuration, board lock. Raises BootimgError."""
     version = ""
     found: dict[str, bytes] = {}
-    try:
-        for name in wanted.initramfs:
-            file = image.find(name)
-            if file is None:
-                continue
-            for entry in initramfs.entries(image.read(file), f"{image.name}: {file.path}"):
-                if entry.path in (configure.GADGETD, checker.PATH):
-                    found[entry.path] = entry.data
-                elif PACKAGE.fullmatch(entry.path):
-                    version = _version(entry.path, entry.data) or version
-    except BootimgError as error:
-        problems.append(firmware.Problem(firmware.WARNING, f"cannot be looked into: {error}"))
-        return None
+    for name in wanted.initramfs:
+        file = image.find(name)
+        if file is None:
+            continue
+        for entry in initramfs.entries(image.read(file), f"{image.name}: {file.path}"):
+            if entry.path in (configure.GADGETD, checker.PATH):
+                found[entry.path] = entry.data
+            elif PACKAGE.fullmatch(entry.path):
+                version = _version(entry.path, entry.data) or version
     if configure.GADGETD not in found:
         return None
     inside: dict[str, Any] = {"version": version, "configuration": None, "boards": []}

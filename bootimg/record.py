@@ -35,16 +35,20 @@ class Settings(NamedTuple):
     config_txt: tuple[tuple[str, str], ...] = ()
 
     def over(self, earlier: "Settings") -> "Settings":
-        """These settings, and of the earlier ones those that these do not speak of."""
+        """These settings, and of the earlier ones those that these do not speak of.
+
+        A key of config.txt ends all earlier lines with it; a whole command line ends the earlier
+        one and what was added to that.
+        """
         given = {
             key: value for key, value in self._asdict().items() if value not in (None, (), False)
         }
         if self.config_txt:
-            given["config_txt"] = tuple(
-                {**dict(earlier.config_txt), **dict(self.config_txt)}.items()
-            )
-        if self.cmdline is not None or self.cmdline_add is not None:
-            given |= {"cmdline": self.cmdline or earlier.cmdline, "cmdline_add": self.cmdline_add}
+            ours = {key for key, _ in self.config_txt}
+            others = tuple(pair for pair in earlier.config_txt if pair[0] not in ours)
+            given["config_txt"] = others + self.config_txt
+        if self.cmdline is not None:
+            given["cmdline_add"] = self.cmdline_add
         return earlier._replace(**given)
 
 

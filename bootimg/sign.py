@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,10 +23,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-from bootimg import output
+from bootimg import output, signals
 from bootimg.errors import BootimgError
 
 KEY_BITS = 2048
+PASSPHRASE_BYTES = 1023
+"""All that cryptography takes, and OpenSSL: its PEM_BUFSIZE less the end."""
 KEY_FILE_BYTES = 64 << 10
 WRAPPER_BYTES = 64 << 10
 MAKE_ONE = "gadgetd-bootimg keygen makes one that fits"
@@ -53,37 +57,24 @@ def with_key(image: bytes, path: Path, ask: Ask) -> tuple[bytes, rsa.RSAPublicKe
 def with_wrapper(image: bytes, wrapper: Path, limit_s: float) -> bytes:
     """Have a program sign: `wrapper -a rsa2048-sha256 FILE`, which prints the signature in hex.
 
-    FILE is a copy of `image`, so what is signed is what was read. Raises BootimgError if it cannot
-    be started, fails, prints something else, or has not ended after `limit_s` seconds.
+    FILE is a copy of `image`, so what is signed is what was read; it is gone afterwards. Raises
+    BootimgError if the program cannot be started, fails, prints something else, or has not ended
+    after `limit_s` seconds. Whatever ends this, the program and its children are ended too.
     """
     hint = "it is called as: WRAPPER -a rsa2048-sha256 FILE, and prints 512 hex digits"
-    with tempfile.TemporaryDirectory(prefix="gadgetd-bootimg-") as draft:
-        file, said = Path(draft, "boot.img"), Path(draft, "signature")
-        file.write_bytes(image)
-        with said.open("wb") as out:
-            try:
-                process = subprocess.Popen(
-                    [str(wrapper.absolute()), "-a", "rsa2048-sha256", str(file)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise BootimgError(
-                    f"{wrapper}: cannot be started: {error.strerror}", hint=hint
-                ) from error
-            try:
-                status = process.wait(limit_s)
-            except subprocess.TimeoutExpired as error:
-                raise BootimgError(
-                    f"{wrapper}: has not ended after {limit_s:g} s", hint="see --hsm-timeout"
-                ) from error
-            finally:
-                _end(process)
-        if status:
-            raise BootimgError(f"{wrapper}: ended with status {status}", hint=hint)
-        with said.open("rb") as printed:
-            answer = printed.read(WRAPPER_BYTES).decode("ascii", "replace").strip()
+    try:
+        with tempfile.TemporaryDirectory(prefix="gadgetd-bootimg-") as draft:
+            file = Path(draft, "boot.img")
+            file.write_bytes(image)
+            status, printed = _run(wrapper, file, limit_s, hint)
+    except OSError as error:
+        raise BootimgError(
+            f"{tempfile.gettempdir()}: no copy of the image can be there: {error.strerror}",
+            hint="TMPDIR names another folder",
+        ) from error
+    if status:
+        raise BootimgError(f"{wrapper}: ended with status {status}", hint=hint)
+    answer = printed.decode("ascii", "replace").strip()
     if not _SIGNATURE.fullmatch(answer):
         raise BootimgError(
             f"{wrapper}: printed {len(answer)} characters that are no RSA-2048 signature", hint=hint
@@ -91,15 +82,59 @@ def with_wrapper(image: bytes, wrapper: Path, limit_s: float) -> bytes:
     return bytes.fromhex(answer)
 
 
+def _run(wrapper: Path, file: Path, limit_s: float, hint: str) -> tuple[int, bytes]:
+    """The program's status and what it printed. Raises BootimgError."""
+    deadline = time.monotonic() + limit_s
+    process = None
+    try:
+        with signals.held_back():
+            process = subprocess.Popen(
+                [str(wrapper.absolute()), "-a", "rsa2048-sha256", str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        printed = bytearray()
+        # A thread of its own, because no system but Unix can wait for a pipe with a limit.
+        reader = threading.Thread(target=_read, args=(process, printed), daemon=True)
+        reader.start()
+        reader.join(limit_s)
+        if len(printed) > WRAPPER_BYTES:
+            raise BootimgError(f"{wrapper}: prints more than a signature, without end", hint=hint)
+        if reader.is_alive():
+            raise subprocess.TimeoutExpired(process.args, limit_s)
+        return process.wait(max(0.0, deadline - time.monotonic())), bytes(printed)
+    except subprocess.TimeoutExpired as error:
+        raise BootimgError(
+            f"{wrapper}: has not ended after {limit_s:g} s", hint="see --hsm-timeout"
+        ) from error
+    except OSError as error:
+        raise BootimgError(f"{wrapper}: cannot be started: {error.strerror}", hint=hint) from error
+    finally:
+        if process is not None:
+            _end(process)
+
+
+def _read(process: "subprocess.Popen[bytes]", printed: bytearray) -> None:
+    """All that the program prints, and no more than is looked at."""
+    if process.stdout is None:
+        return
+    with process.stdout as pipe:
+        while len(printed) <= WRAPPER_BYTES and (part := pipe.read(WRAPPER_BYTES)):
+            printed += part
+
+
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Leave nothing behind of a wrapper that is still running."""
-    if process.poll() is None:
+    """Leave nothing behind of a program that was not waited for, nor of those that it started."""
+    if process.returncode is not None:
+        return
+    if sys.platform != "win32":
         with contextlib.suppress(ProcessLookupError):
-            if sys.platform != "win32":
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
-        process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
 
 
 def check(image: bytes, signature_file: bytes, key: rsa.RSAPublicKey) -> str:

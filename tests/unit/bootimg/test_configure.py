@@ -16,6 +16,7 @@ from bootimg.errors import BootimgError
 from bootimg.record import Settings
 from tests.unit.bootimg.images import boot_img, fsck, mtools_names, program, root
 
+SERIAL = "10000000a1b2c3d4"
 HASH = "$6$gadgetd$" + "a" * 86
 EVERYTHING = Settings(
     config="disks:\n  - kind: nvme\n    read_only: true\n",
@@ -156,7 +157,14 @@ def test_a_file_changed_after_it_is_not_given_back_wrongly(tmp_path: Path) -> No
         (Settings(config_txt=(("ramfsfile", "fixup4.dat"),)), "would not be in what is loaded"),
         (Settings(config_txt=(("cmdline", "config.txt"),)), "would not be in what is loaded"),
         (Settings(config_txt=(("a", "b" * 99),)), "98 characters"),
-        (Settings(config='boards: ["1"]\n', boards=("2",)), "boards"),
+        (Settings(config=f"boards: '{SERIAL}'\n", boards=(SERIAL,)), "boards: of its own"),
+        (Settings(config="boards: '10000000A1B2C3D4'\n"), "fits no board"),
+        (Settings(config="{slots: 1}\n", boards=(SERIAL,)), "boards: cannot follow it"),
+        (Settings(config="slots: 1\n...\n", boards=(SERIAL,)), "boards: cannot follow it"),
+        (Settings(boards=("a1b2c3d4",)), "no board's serial number"),
+        (Settings(cmdline=""), "--cmdline: not one line of 1 to"),
+        (Settings(cmdline_add=""), "--cmdline-add: not one line of 1 to"),
+        (Settings(cmdline_add="x" * 1000), "longer than 1024 characters"),
     ],
 )
 def test_what_cannot_be_set_is_refused(tmp_path: Path, given: Settings, word: str) -> None:
@@ -174,7 +182,7 @@ def test_a_password_is_roots_and_is_never_shown(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_added_to_the_configuration(tmp_path: Path) -> None:
-    boards = ("10000000a1b2c3d4", "*0001")
+    boards = (SERIAL, "*0001")
     image = apply(
         boot_img(tmp_path).read_bytes(), Settings(config=EVERYTHING.config, boards=boards)
     )
@@ -198,7 +206,7 @@ def test_the_command_changes_the_input_only_in_place(
     image = boot_img(tmp_path)
     before = image.read_bytes()
     arguments = ["configure", str(image), "--hostname", "x"]
-    assert cli.main(arguments) == cli.FAILED
+    assert cli.main(arguments) == cli.USAGE
     assert cli.main([*arguments, "-o", str(image)]) == cli.FAILED
     assert image.read_bytes() == before
     assert cli.main([*arguments, "--in-place"]) == cli.DONE
@@ -220,3 +228,122 @@ def test_what_would_not_boot_is_not_written(
     assert not out.exists()
     assert cli.main([*arguments, "--force"]) == cli.DONE
     assert out.exists()
+
+
+def configured(top: Path, *arguments: str) -> bytes:
+    """The image that the command makes of the first one, in several steps divided by "then"."""
+    image, out = boot_img(top), top / "out.img"
+    step = ["configure", str(image), "-o", str(out)]
+    for argument in (*arguments, "then"):
+        if argument == "then":
+            assert cli.main(step) == cli.DONE
+            step = ["configure", str(out), "--in-place"]
+        else:
+            step.append(argument)
+    return out.read_bytes()
+
+
+def test_a_key_of_config_txt_may_be_there_more_than_once(tmp_path: Path) -> None:
+    lines = ("dtparam=ant2", "dtparam=audio=on", "uart_2ndstage=0")
+    given = [word for line in lines for word in ("--config-txt", line)]
+    image = configured(tmp_path, *given, "then", "--config-txt", "uart_2ndstage=1")
+    added = ("dtparam=ant2", "dtparam=audio=on", "uart_2ndstage=1")
+    assert text(image, "config.txt").endswith("\n" + "\n".join(added) + "\n")
+    settings_there, _ = configure.split(image, "x")
+    assert configure.shown(settings_there) == {"config_txt": list(added)}
+
+
+def test_a_key_given_again_later_ends_all_its_earlier_lines(tmp_path: Path) -> None:
+    image = configured(
+        tmp_path, *("--config-txt", "dtparam=a=1", "--config-txt", "dtparam=b=1", "then"),
+        *("--config-txt", "dtparam=c=1"),
+    )  # fmt: skip
+    assert "dtparam=a=1" not in text(image, "config.txt")
+    assert text(image, "config.txt").endswith("\ndtparam=c=1\n")
+
+
+@pytest.mark.parametrize(
+    ("later", "line"),
+    [
+        (("--hostname", "x"), "from=one add=one"),
+        (("--cmdline-add", "add=two"), "from=one add=two"),
+        (("--cmdline", "from=two"), "from=two"),
+    ],
+)
+def test_a_later_command_line_leaves_what_it_does_not_speak_of(
+    tmp_path: Path, later: tuple[str, ...], line: str
+) -> None:
+    before = ("--cmdline", "from=one", "--cmdline-add", "add=one", "then")
+    assert text(configured(tmp_path, *before, *later), "cmdline.txt") == f"{line}\n"
+
+
+@pytest.mark.parametrize("option", ["--cmdline", "--cmdline-add"])
+def test_an_empty_command_line_changes_nothing(tmp_path: Path, option: str) -> None:
+    configured(tmp_path, "--cmdline-add", "quiet")
+    out = tmp_path / "out.img"
+    before = out.read_bytes()
+    assert cli.main(["configure", str(out), option, "", "--in-place"]) == cli.FAILED
+    assert out.read_bytes() == before
+
+
+def test_a_serial_number_is_taken_as_boards_have_it(tmp_path: Path) -> None:
+    image = configured(tmp_path, "--for", " 10000000A1B2C3D4 ", "--for=*0001")
+    assert configure.split(image, "x")[0].boards == (SERIAL, "*0001")
+
+
+def test_the_image_may_stand_behind_the_serial_numbers(tmp_path: Path) -> None:
+    image, out = boot_img(tmp_path), tmp_path / "out.img"
+    arguments = ["configure", "--for", SERIAL, "*0001", str(image), "-o", str(out)]
+    assert cli.main(arguments) == cli.DONE
+    assert configure.split(out.read_bytes(), "x")[0].boards == (SERIAL, "*0001")
+
+
+@pytest.mark.parametrize("serial", ["", "a1b2c3d4", "0x10000000a1b2c3d4", "*xyz", "*" + "0" * 17])
+def test_what_no_board_can_be_called_is_no_lock(
+    tmp_path: Path, serial: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = boot_img(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["configure", str(image), "--for", serial, "-o", str(tmp_path / "out.img")])
+    assert caught.value.code == cli.USAGE
+    assert "no board's serial number" in capsys.readouterr().err
+
+
+def test_a_lock_that_was_set_before_is_named_when_the_file_has_one_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configured(tmp_path, "--for", SERIAL)
+    (tmp_path / "my.yaml").write_text("boards: '*0001'\n")
+    out = str(tmp_path / "out.img")
+    arguments = ["configure", out, "--config", str(tmp_path / "my.yaml"), "--in-place"]
+    assert cli.main(arguments) == cli.FAILED
+    assert "--reset ends an earlier --for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--show", "--hostname", "x"), "--hostname"),
+        (("--show", "--reset"), "--reset"),
+        (("--show", "-o", "x"), "--output"),
+        (("--show", "--in-place"), "--in-place"),
+        (("--reset", "--for", SERIAL, "--in-place"), "--for"),
+        (("--in-place",), "nothing to set"),
+    ],
+)
+def test_no_option_is_ignored(
+    tmp_path: Path, arguments: tuple[str, ...], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = boot_img(tmp_path)
+    before = image.read_bytes()
+    assert cli.main(["configure", str(image), *arguments]) == cli.USAGE
+    assert word in capsys.readouterr().err
+    assert image.read_bytes() == before
+
+
+def test_the_configuration_is_not_written_over(tmp_path: Path) -> None:
+    image, config = boot_img(tmp_path), tmp_path / "my.yaml"
+    config.write_text("slots: 1\n")
+    arguments = ["configure", str(image), "--config", str(config), "-o", str(config)]
+    assert cli.main(arguments) == cli.FAILED
+    assert config.read_text() == "slots: 1\n"

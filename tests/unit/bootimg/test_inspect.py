@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
+import io
 import json
+import os
 import re
+import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootimg import cli, compression, cpio, create, initramfs
+from bootimg import bundle, cli, compression, cpio, create, initramfs
 from bootimg.errors import BootimgError
 from tests.unit.bootimg.images import BOARD, CHECKOUT, boot_img, folder, fsck, root
 
@@ -62,12 +69,12 @@ def test_the_version_is_read_from_byte_code_too() -> None:
 def test_the_lock_and_the_signature_are_told(tmp_path: Path, capsys: Said) -> None:
     image = boot_img(tmp_path)
     locked = tmp_path / "locked.img"
-    arguments = ["configure", str(image), "--for", "1000", "*ab", "-o", str(locked)]
+    arguments = ["configure", str(image), "--for", "*1000", "*ab", "-o", str(locked)]
     assert cli.main(arguments) == cli.DONE
     (tmp_path / "boot.sig").write_text(f"{'0' * 64}\nts: 1\n")
     report = inspected(locked, capsys)
-    assert report["gadgetd"]["boards"] == ["1000", "*ab"]  # type: ignore[index]
-    assert report["settings"] == {"boards": ["1000", "*ab"]}
+    assert report["gadgetd"]["boards"] == ["*1000", "*ab"]  # type: ignore[index]
+    assert report["settings"] == {"boards": ["*1000", "*ab"]}
     assert "boot.sig beside it is for another image" in problems(report)
 
 
@@ -112,6 +119,7 @@ def test_extract_gives_the_files_back(
     assert capsysbinary.readouterr().out == expected["config.txt"]
     assert cli.main(["extract", str(image), "-o", str(tmp_path / "out")]) == cli.FAILED
     assert cli.main(["extract", str(image), "none"]) == cli.FAILED
+    assert cli.main(["extract", str(image)]) == cli.USAGE
 
 
 def rpiboot_folder(top: Path) -> Path:
@@ -138,7 +146,7 @@ def test_bundle_makes_the_folder_for_rpiboot(tmp_path: Path, kind: str, capsys: 
                     archive.write(path, f"gadgetd-1.0/{path.name}")
     key = CHECKOUT / "tests/data/bootimg/throw-away-private.pem"
     out = tmp_path / "out"
-    arguments = ["bundle", str(given), "-o", str(out), "--for", "1000", "--key", str(key)]
+    arguments = ["bundle", str(given), "-o", str(out), "--for", "*1000", "--key", str(key)]
     assert cli.main(arguments) == cli.DONE
     lines = (out / "SHA256SUMS").read_text().splitlines()
     sums = {name: digest for digest, name in (line.split("  ") for line in lines)}
@@ -152,7 +160,7 @@ def test_bundle_makes_the_folder_for_rpiboot(tmp_path: Path, kind: str, capsys: 
     fsck(out / "boot.img")
     public = key.with_name("throw-away-public.pem")
     assert cli.main(["verify", str(out / "boot.img"), "--pubkey", str(public)]) == cli.DONE
-    assert inspected(out / "boot.img", capsys)["gadgetd"]["boards"] == ["1000"]  # type: ignore[index]
+    assert inspected(out / "boot.img", capsys)["gadgetd"]["boards"] == ["*1000"]  # type: ignore[index]
     assert cli.main(arguments) == cli.FAILED, "the folder is there already"
 
 
@@ -241,3 +249,204 @@ def test_gadgetds_modules_are_known_in_one_place() -> None:
     pattern = re.compile(r"^\s*(from|import) (gadgetd|emulator)\b", re.MULTILINE)
     users = {p.name for p in (CHECKOUT / "bootimg").glob("*.py") if pattern.search(p.read_text())}
     assert users == {"checker.py"}
+
+
+@contextlib.contextmanager
+def in_time(seconds: int) -> Iterator[None]:
+    """AssertionError if what is done takes longer: it waits for what never comes."""
+
+    def late(*_: object) -> None:
+        raise AssertionError(f"took longer than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_named_pipe_is_no_image_and_is_not_waited_for(tmp_path: Path, capsys: Said) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with in_time(5):
+        assert cli.main(["inspect", str(tmp_path / "pipe")]) == cli.FAILED
+    assert "not a regular file" in capsys.readouterr().err
+
+
+def test_what_is_no_file_is_not_written_over(tmp_path: Path, capsys: Said) -> None:
+    image = boot_img(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    arguments = ["configure", str(image), "--hostname", "x", "-o", str(tmp_path / "pipe")]
+    with in_time(20):
+        assert cli.main(arguments) == cli.FAILED
+    assert "no file" in capsys.readouterr().err
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_what_is_written_over_keeps_its_permissions(tmp_path: Path) -> None:
+    image = boot_img(tmp_path)
+    image.chmod(0o600)
+    assert cli.main(["configure", str(image), "--hostname", "x", "--in-place"]) == cli.DONE
+    assert stat.S_IMODE(image.stat().st_mode) == 0o600
+
+
+def test_a_file_is_not_extracted_over_the_image_nor_over_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = boot_img(tmp_path)
+    before = image.read_bytes()
+    assert cli.main(["extract", str(image), "config.txt", "-o", str(image)]) == cli.FAILED
+    assert image.read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.txt").write_text("precious")
+    assert cli.main(["extract", str(image), "config.txt"]) == cli.FAILED
+    assert (tmp_path / "config.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_full_disk_leaves_no_part_of_a_folder(
+    tmp_path: Path, there: bool, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    image, out = boot_img(tmp_path), tmp_path / "out"
+    if there:
+        out.mkdir()
+    before = {path.name for path in tmp_path.iterdir()}
+    written = 0
+
+    def full_after_three(descriptor: int) -> None:
+        nonlocal written
+        written += stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if written > 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full_after_three)
+    assert cli.main(["extract", str(image), "-o", str(out)]) == cli.FAILED
+    assert written == 4
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert not there or not list(out.iterdir())
+    said = capsys.readouterr().err
+    assert "No space left" in said
+    assert f"{out}/" in said
+
+
+def test_nothing_is_extracted_into_the_folder_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, here = boot_img(tmp_path), tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert cli.main(["extract", str(image), "-o", "."]) == cli.FAILED
+    assert here.is_dir()
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
+    source, out = folder(tmp_path), tmp_path / "x.img"
+    scandir = os.scandir
+
+    def refusing(path: str | Path) -> object:
+        if str(path).endswith("overlays"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refusing)
+    assert cli.main(["create", str(source), "-o", str(out)]) == cli.FAILED
+    assert "overlays: cannot be read" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_no_image_is_made_that_would_not_be_read(tmp_path: Path, capsys: Said) -> None:
+    deep = folder(tmp_path).joinpath(*"d" * 17)
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("x")
+    out = str(tmp_path / "x")
+    assert cli.main(["create", str(tmp_path / "source"), "-o", out]) == cli.FAILED
+    assert "folders in one another" in capsys.readouterr().err
+    (deep / "file").rename(deep.parent / "file")
+    deep.rmdir()
+    assert cli.main(["create", str(tmp_path / "source"), "-o", out]) == cli.DONE
+    assert cli.main(["inspect", out]) == cli.DONE
+
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    method=st.sampled_from(METHODS),
+    changes=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=20),
+    gone=st.integers(0, 200),
+)
+def test_a_damaged_zip_raises_nothing_but_our_error(
+    method: int, changes: list[tuple[int, int]], gone: int
+) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        for name in ("boot.img", "config.txt", "bootfiles.bin"):
+            archive.writestr(f"r/{name}", b"boot_ramdisk=1\n" * 30)
+    data = bytearray(packed.getvalue()[: len(packed.getvalue()) - gone])
+    for at, value in changes:
+        data[at % len(data)] = value
+    with tempfile.NamedTemporaryFile(suffix=".zip") as file:
+        Path(file.name).write_bytes(data)
+        with contextlib.suppress(BootimgError):
+            bundle.read(Path(file.name))
+
+
+@pytest.mark.parametrize(
+    ("magic", "name"), [(b"\x02\x21\x4c\x18", "lz4"), (b"\x89LZO\x00\x0d\x0a\x1a\x0a", "lzo")]
+)
+def test_an_initramfs_that_cannot_be_looked_into_is_told_of_in_words(
+    tmp_path: Path, magic: bytes, name: str, capsys: Said
+) -> None:
+    image = boot_img(tmp_path, magic + bytes(range(256)) * 8)
+    report = inspected(image, capsys)
+    assert [each["compression"] for each in report["initramfs"]] == [name]  # type: ignore[attr-defined]
+    assert report["gadgetd"] is None
+    assert f"{name} cannot be looked into" in problems(report)
+    assert cli.main(["inspect", str(image)]) == cli.DONE
+    said = capsys.readouterr().out
+    assert f"{name} cannot be looked into" in said
+    assert "not in it" not in said, "nobody knows"
+    arguments = ["configure", str(image), "--hostname", "x", "-o", str(tmp_path / "x")]
+    assert cli.main(arguments) == cli.FAILED
+    assert "zstd, gzip or xz" in capsys.readouterr().err
+
+
+def test_a_program_that_reads_it_finds_the_digest_in_one_line(tmp_path: Path) -> None:
+    image = boot_img(tmp_path)
+    command = [sys.executable, "-m", "bootimg", "inspect", str(image)]
+    said = subprocess.run(
+        command, cwd=CHECKOUT, capture_output=True, check=True, text=True, env={"COLUMNS": "40"}
+    )
+    assert hashlib.sha256(image.read_bytes()).hexdigest() in said.stdout
+
+
+def test_nothing_of_an_image_steers_the_terminal(tmp_path: Path, capsys: Said) -> None:
+    escape, name = "\x1b[2J\x9b31m\x07", "a\x9b31mb\u202e.txt"
+    source = folder(tmp_path, cpio.archive([
+        cpio.directory("etc"),
+        cpio.file("usr/bin/gadgetd", b"", 0o755),
+        cpio.file("etc/gadgetd.yaml", f"# {escape}\nslots: 1\n".encode()),
+    ]))  # fmt: skip
+    (source / name).write_text("x")
+    with (source / "config.txt").open("a") as file:
+        file.write(f"kernel={escape}\ndtoverlay={escape}\n")
+    image = tmp_path / "boot.img"
+    data = bytearray(create.create(source))
+    at = data.index(b"BOOT       \x08")
+    data[at : at + 4] = b"\x1b[2J"
+    image.write_bytes(data)
+    assert cli.main(["inspect", str(image)]) == cli.NO
+    assert cli.main(["inspect", str(image), "--json"]) == cli.NO
+    out = tmp_path / "out.img"
+    arguments = ["configure", str(image), "--cmdline-add", "x", "-o", str(out)]
+    assert cli.main(arguments) == cli.FAILED
+    assert cli.main([*arguments, "--force"]) == cli.DONE
+    said = capsys.readouterr()
+    assert "\\x1b[2J" in said.out
+    assert "\\x1b[2J" in said.err
+    for text in (said.out, said.err):
+        assert all(letter.isprintable() or letter == "\n" for letter in text)
