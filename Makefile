@@ -21,7 +21,7 @@ help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
 	@echo 'make host        be the USB host of the board that runs; ARGS=eject, ARGS=--help, BOARD=...'
 	@echo 'make test        linters, unit tests, tests on the emulated CM4'
-	@echo 'make lint        ruff and mypy;  make test-unit, make test-vm: one part, ARGS for pytest'
+	@echo 'make lint        ruff, mypy, who imports whom, dead code;  make test-unit, make test-vm: one part, ARGS for pytest'
 	@echo 'make bench       gadgetd beside the script it replaces; renews docs/benchmarks.md'
 	@echo 'make bench-quick the same in five minutes, to read only; ARGS="--only boot" for one figure'
 	@echo 'make bench-idle  what the idle daemon costs, in three minutes'
@@ -80,6 +80,8 @@ lint: setup
 	$(python) -m ruff check $(sources) && \
 	$(python) -m ruff format --check $(sources) && \
 	$(python) -m mypy && \
+	'$(cache)/venv/bin/lint-imports' --no-cache && \
+	$(python) -m vulture && \
 	echo "linted in $$(($$(date +%s) - start)) s"
 
 lock: setup

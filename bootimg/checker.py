@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bootimg.errors import BootimgError
-from gadgetd.config.settings import CONFIG, Config, parse
+from gadgetd.config.load import parse
+from gadgetd.config.settings import CONFIG, Config
 from gadgetd.errors import ConfigError
 
 PATH = str(CONFIG).replace("\\", "/").lstrip("/")

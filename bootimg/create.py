@@ -10,7 +10,6 @@ from bootimg.errors import BootimgError
 from bootimg.fat import MAX_DEPTH, MAX_FILES, MAX_IMAGE_BYTES
 
 DEFAULT_EPOCH = 315532800  # 1980, where a FAT's time begins
-CONFIG_LINE = 98
 
 
 def epoch() -> int:

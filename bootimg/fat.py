@@ -124,7 +124,7 @@ class _Reader:
             raise self._fail(f"{clusters} clusters make it FAT{bits}, its root directory does not")
         if fat_sectors * sector * 8 < (clusters + 2) * bits:
             raise self._fail(f"the FAT at offset {reserved * sector} is too short for the clusters")
-        self._sector, self._clusters, self._bits = sector, clusters, bits
+        self._clusters, self._bits = clusters, bits
         self._table_at, self._table_bytes = reserved * sector, fat_sectors * sector
         self._root_at = (reserved + fats * fat_sectors) * sector
         self._root_bytes = roots * 32

@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
 
 import pyudev
 
-from gadgetd.disks.disk import Disk, Found, Kind
+from gadgetd.disks.disk import Disk, Found, Kind, Pending
+from gadgetd.usb.gadget import UsbIdentity
 
 SECTOR_BYTES = 512
 """The unit of /sys/block/X/size, whatever the disk's own block size is."""
@@ -35,25 +35,6 @@ _NEVER = (
     ("ram*", "RAM disk"),
     ("zram*", "compressed RAM disk"),
 )
-
-
-class OwnGadget(NamedTuple):
-    """What a disk that comes back through our own gadget shows of itself on USB."""
-
-    vendor_id: int
-    product_id: int
-    serial: str
-
-
-class Pending(NamedTuple):
-    """A disk that is on its way: its controller is there, the disk is not. `key` is unique."""
-
-    key: str
-    kind: Kind
-    text: str
-    """What is waited for, in words: `NVMe at 0000:01:00.0`."""
-    certain: bool = True
-    """False where there may be nothing at all, as in an SD slot that looks empty so far."""
 
 
 class BlockScan:
@@ -103,7 +84,7 @@ class BlockScan:
                 return frozenset(changed)
             changed.add(str(device.subsystem))
 
-    def disks(self, own: Collection[OwnGadget] = ()) -> tuple[Found, ...]:
+    def disks(self, own: Collection[UsbIdentity] = ()) -> tuple[Found, ...]:
         """List all whole disks, in no particular order, each with the scan's refusal if any.
 
         `own` is what our gadget shows of itself, and what it showed if that has just changed.
@@ -240,7 +221,7 @@ def _location(device: pyudev.Device) -> str:
     return ""
 
 
-def _refusal(device: pyudev.Device, disk: Disk, own: Collection[OwnGadget]) -> str:
+def _refusal(device: pyudev.Device, disk: Disk, own: Collection[UsbIdentity]) -> str:
     for pattern, what in _NEVER:
         if fnmatchcase(disk.name, pattern):
             return f"{what}: never exported"
@@ -255,9 +236,9 @@ def _refusal(device: pyudev.Device, disk: Disk, own: Collection[OwnGadget]) -> s
     return ""
 
 
-def _seen_as(device: pyudev.Device) -> OwnGadget:
+def _seen_as(device: pyudev.Device) -> UsbIdentity:
     usb = device.find_parent("usb", "usb_device")
-    return OwnGadget(_hex(usb, "idVendor"), _hex(usb, "idProduct"), _text(usb, "serial"))
+    return UsbIdentity(_hex(usb, "idVendor"), _hex(usb, "idProduct"), _text(usb, "serial"))
 
 
 def _in_use(device: pyudev.Device, names: tuple[str, ...], uses: Mapping[str, str]) -> str:

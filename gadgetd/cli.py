@@ -150,7 +150,7 @@ def _scan(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from gadgetd.config.settings import load
+    from gadgetd.config.load import load
 
     if not os.path.exists(options.file):  # noqa: PTH110 - unlike Path.exists, it raises nothing
         raise ConfigError("there is no such file", file=options.file)

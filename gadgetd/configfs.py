@@ -178,16 +178,9 @@ class ConfigFs:
         text: str = self._do("read", self._lun(name, number) / "file", self._text)
         return Path(text) if text else None
 
-    def set_file(self, name: str, number: int, file: Path | None) -> None:
-        """Put a disk into a LUN, or with None take it out. Errors are those of `set_lun`."""
-        if file is None:
-            self._write(self._lun(name, number) / "file", "\n")
-        else:
-            self.set_lun(name, self.lun(name, number)._replace(file=file))
-
-    def set_read_only(self, name: str, number: int, read_only: bool) -> None:
-        """Change a LUN's write protection. Errors are those of `set_lun`."""
-        self.set_lun(name, self.lun(name, number)._replace(read_only=read_only))
+    def take_out(self, name: str, number: int) -> None:
+        """Take the disk out of a LUN. Errors are those of `set_lun`."""
+        self._write(self._lun(name, number) / "file", "\n")
 
     def set_lun(self, name: str, lun: Lun) -> None:
         """Make an existing LUN what is wanted; if that fails it is again what it was.

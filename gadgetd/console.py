@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from gadgetd.config.settings import Config, Consoles
+from gadgetd.errors import Problem
 from gadgetd.eventloop import WRITABLE, Loop, Timer
 from gadgetd.led import Blinker, find, pattern_for
 from gadgetd.show.events import Event, events
@@ -16,7 +17,7 @@ from gadgetd.show.layout import render, to_text
 from gadgetd.show.screen import Screen
 from gadgetd.show.tty import is_terminal
 from gadgetd.show.uart import Uart
-from gadgetd.status import Problem, Status
+from gadgetd.status import Status
 
 __all__ = ["Console", "Event", "Screen", "Uart", "events", "hdmi_device", "render", "to_text"]
 

@@ -12,23 +12,24 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from gadgetd.blockscan import BlockScan, Pending
-from gadgetd.config.settings import Config, load_for
+from gadgetd.blockscan import BlockScan
+from gadgetd.config.load import load_for
+from gadgetd.config.settings import Config
 from gadgetd.console import Panel
-from gadgetd.disks.arrival_wait import Awaiting
+from gadgetd.disks.arrival_wait import ArrivalWait
 from gadgetd.disks.dirty_limits import limit
-from gadgetd.disks.disk import Verdict
+from gadgetd.disks.disk import Pending, Verdict
 from gadgetd.disks.kernel_log import KernelLog
-from gadgetd.errors import ConfigError, GadgetdError
+from gadgetd.errors import ConfigError, GadgetdError, Problem, problem_of
 from gadgetd.eventloop import URGENT, Alarms, Loop
 from gadgetd.export import choosing
 from gadgetd.export.board_reads import BoardReads
-from gadgetd.export.drive import Export, Signal, Waits, all_ejected
-from gadgetd.export.ending import Afterwards, Stopping
+from gadgetd.export.drive import Drive, Signal, Waits, all_ejected
+from gadgetd.export.ending import AfterEject, Shutdown
 from gadgetd.export.exporter import Exporter
 from gadgetd.export.reconnect import Reconnect
 from gadgetd.show import snapshot
-from gadgetd.status import Board, Life, Phase, Problem, Status, problem_of
+from gadgetd.status import Board, Life, Phase, Status
 from gadgetd.usb.link import Host
 from gadgetd.usb.serial_login import Login
 
@@ -38,7 +39,6 @@ RETRY_S = 5.0
 """How long after a step that the kernel refused it is tried again."""
 REFUSED_S = 60.0
 """After which it is tried again if there is no host: none takes so long to set a gadget up."""
-_REFUSED = "refused"
 _RECONNECTED = "reconnected"
 """The alarm that runs while a host may set the gadget up again for a reason of our own."""
 
@@ -80,17 +80,17 @@ class Daemon:
             changed=self._on_host_changed,
         )
         self._alarms = Alarms(loop)
-        self._afterwards = Afterwards(self._alarms, self.insert, self.stop, power)
+        self._after_eject = AfterEject(self._alarms, self.insert, self.stop, power)
         self._config: Config | None = None
         self._config_problem: Problem | None = None
         self._problem: Problem | None = None
         self._limits_refused: tuple[Problem, ...] = ()
         self._verdicts: tuple[Verdict, ...] = ()
         self._awaited: tuple[Pending, ...] = ()
-        self._awaiting = Awaiting()
+        self._arrival_wait = ArrivalWait()
         self._unbound_since = loop.clock()
         self.waits = Waits.NOTHING
-        self.ending = Stopping(exporter)
+        self.ending = Shutdown(exporter)
         self._prepared = False
         self._after_reload: list[Callable[[], None]] = []
         self.board_reads = BoardReads(loop, exporter, self._arm_tick)
@@ -120,9 +120,9 @@ class Daemon:
         self.waits = Waits.NOTHING
         self._host.follow("")  # Which also outdates the flushes that are under way.
         self._login.keep(wanted=False)
-        for export in self.exports:
-            if export.hold and export.flush is None:
-                self._flush(export)
+        for drive in self.drives:
+            if drive.hold and drive.flush is None:
+                self._flush(drive)
         self._show()
         self._finish_stop()
 
@@ -165,7 +165,7 @@ class Daemon:
         self._exporter.forgive()
         if self._config is not None:
             self._panel.choose(self._config)
-            self._limits_refused = limit(self._config.writeback, self._proc)
+            self._limits_refused = limit(*self._config.writeback, self._proc)
 
     # What happens on the board
 
@@ -175,8 +175,8 @@ class Daemon:
 
     def _on_kernel_log(self) -> None:
         errors = list(self._log.io_errors())
-        for export in self.exports:
-            export.note_errors(errors)
+        for drive in self.drives:
+            drive.note_errors(errors)
         if errors:
             self._show()
 
@@ -193,7 +193,7 @@ class Daemon:
             if was_bound or self._exporter.udc:
                 self._unbound_since = self._loop.clock()
             if self._exporter.refuses:
-                self._alarms.set(_REFUSED, REFUSED_S, self._forgive, keep=True)
+                self._alarms.set("refused", REFUSED_S, self._forgive, keep=True)
             self._host.follow(self._exporter.udc)
             if self._exporter.reconnected:
                 self._alarms.set(_RECONNECTED, snapshot.PATIENCE_S, lambda: None)
@@ -202,8 +202,8 @@ class Daemon:
             acm = self._config is not None and self._config.usb.acm
             self._login.keep(wanted=acm and bool(self._exporter.udc))
             if self._host.ready:
-                for export in self.exports:
-                    export.signal(Signal.HOST_READY)
+                for drive in self.drives:
+                    drive.signal(Signal.HOST_READY)
             self._flush_due()
             self._arm_tick()
         self._show()
@@ -219,11 +219,11 @@ class Daemon:
             found = self._scan.disks()
             self._verdicts = tuple(Verdict(f.disk, False, f.refusal or reason) for f in found)
             return
-        own = self._exporter.seen_as(self._config)
+        own = self._exporter.identities(self._config)
         # In this order: a disk that comes between the two looks awaited for a moment more, while
         # the other way round it would be neither there nor on its way.
-        pending, limits = self._scan.pending(), self._config.wait
-        self._awaited, left_s = self._awaiting.still(pending, limits, self._loop.clock())
+        pending, wait, now = self._scan.pending(), self._config.wait, self._loop.clock()
+        self._awaited, left_s = self._arrival_wait.still(pending, wait.disks_s, wait.mmc_s, now)
         if self._awaited:
             self._alarms.set("disks", left_s, self.reconcile)
         self._verdicts = choosing.choose(self._scan.disks(own), self._config)
@@ -242,7 +242,7 @@ class Daemon:
     def _may_disconnect(self) -> bool:
         if not self._host.follows(self._exporter.udc):
             return False  # Taken over from an earlier run: what its host does is not known.
-        return self._host.gone or self.reconnect.allowed(self.exports, awake=self._host.up)
+        return self._host.gone or self.reconnect.allowed(self.drives, awake=self._host.up)
 
     # What the host does
 
@@ -250,18 +250,18 @@ class Daemon:
         self.reconnect.used()
         # A host that sets everything up from the start gets back what was ejected before, unless
         # it was we who disconnected it.
-        for export in self.exports:
-            if export.life is Life.EJECTED and _RECONNECTED not in self._alarms:
-                self._exporter.insert(export)
-            export.signal(Signal.HOST_READY)
+        for drive in self.drives:
+            if drive.life is Life.EJECTED and _RECONNECTED not in self._alarms:
+                self._exporter.insert(drive)
+            drive.signal(Signal.HOST_READY)
         self._alarms.set("apply", 0, self.reconcile)
 
     def _on_host_left(self) -> None:
-        for export in self.exports:
-            if export.inserted and export.life is not Life.WAITING:
-                export.signal(Signal.WRITE)  # What it wrote last may be in RAM, not counted yet.
-            export.signal(Signal.HOST_GONE)
-            export.outdate_flush()
+        for drive in self.drives:
+            if drive.inserted and drive.life is not Life.WAITING:
+                drive.signal(Signal.WRITE)  # What it wrote last may be in RAM, not counted yet.
+            drive.signal(Signal.HOST_GONE)
+            drive.outdate_flush()
         self._flush_due()
 
     def _on_host_changed(self) -> None:
@@ -271,7 +271,7 @@ class Daemon:
         self._show()
 
     def _arm_tick(self) -> None:
-        calm = all(export.calm for export in self.exports)
+        calm = all(drive.calm for drive in self.drives)
         if self._host.awake or not calm or self.waits is Waits.IDLE:
             self._alarms.set("tick", TICK_S, self._on_tick, keep=True)
 
@@ -286,51 +286,51 @@ class Daemon:
         if self.waits is Waits.IDLE and self._may_disconnect():
             self.reconcile()
         self._show()
-        self.reconnect.look(self.exports, awake=self._host.up)
+        self.reconnect.look(self.drives, awake=self._host.up)
         self._arm_tick()
 
     # Flushing and ejecting
 
     def _flush_due(self) -> None:
-        for export in self.exports:
-            if export.wants_flush(self._loop.clock(), self._host.ready):
-                self._flush(export)
+        for drive in self.drives:
+            if drive.wants_flush(self._loop.clock(), self._host.ready):
+                self._flush(drive)
 
-    def _flush(self, export: Export) -> None:
+    def _flush(self, drive: Drive) -> None:
         try:
-            fd = export.start_flush().fileno()
+            fd = drive.start_flush().fileno()
         except OSError:
             # No room for another process. A stop does not wait for some, and says so.
-            export.lost |= self.ending.begun
+            drive.lost |= self.ending.begun
             self._alarms.set("flush", RETRY_S, self._flush_due)
             return
-        self._loop.watch(fd, partial(self._on_flushed, export, fd))
+        self._loop.watch(fd, partial(self._on_flushed, drive, fd))
 
-    def _on_flushed(self, export: Export, fd: int) -> None:
+    def _on_flushed(self, drive: Drive, fd: int) -> None:
         self._loop.unwatch(fd)
         self._on_kernel_log()
-        self._exporter.end_flush(export)
+        self._exporter.end_flush(drive)
         if not self._host.ready:
-            export.signal(Signal.HOST_GONE)
-        if export.life is Life.EJECTED and self._config is not None and not self.ending.begun:
-            self._afterwards.flushed(export, self._config, all_ejected=self._all_ejected())
+            drive.signal(Signal.HOST_GONE)
+        if drive.life is Life.EJECTED and self._config is not None and not self.ending.begun:
+            self._after_eject.flushed(drive, self._config, all_ejected=self._all_ejected())
         self._flush_due()
-        if export.leaving:
+        if drive.leaving:
             self.reconcile()
         self._show()
         self._finish_stop()
 
-    def eject(self, export: Export, *, force: bool) -> None:
+    def eject(self, drive: Drive, *, force: bool) -> None:
         """Take one disk from the host, as its own eject would. GadgetError if it has locked it."""
-        self._exporter.eject(export, force=force)
+        self._exporter.eject(drive, force=force)
         self._flush_due()
         self._show()
 
-    def insert(self, export: Export) -> None:
+    def insert(self, drive: Drive) -> None:
         """Give an ejected disk back to the host."""
-        self._exporter.insert(export)
+        self._exporter.insert(drive)
         if self._host.ready:
-            export.signal(Signal.HOST_READY)
+            drive.signal(Signal.HOST_READY)
         self._show()  # The word is taken back before the disk is with the host.
         self.reconcile()
 
@@ -341,9 +341,9 @@ class Daemon:
     # What is shown
 
     @property
-    def exports(self) -> list[Export]:
+    def drives(self) -> list[Drive]:
         """All that is exported, by LUN."""
-        return [export for _, export in sorted(self._exporter.exports.items())]
+        return [drive for _, drive in sorted(self._exporter.drives.items())]
 
     def _show(self, *, starting: bool = False) -> None:
         self._host.refresh()
@@ -352,7 +352,7 @@ class Daemon:
             config_problem=self._config_problem,
             problem=self.ending.problem if self.ending.begun else self._problem,
             awaited=self._awaited,
-            exports=self.exports,
+            drives=self.drives,
             visible=self._exporter.visible,
             refused=self._exporter.refused.error is not None,
             bound=bool(self._exporter.udc),
@@ -377,24 +377,24 @@ class Daemon:
             board=self._board,
             problem=problem,
             advice=tuple(self._advice(bound=facts.bound)),
-            controller=self._host.controller(self._exporter.gadget.note),
+            controller=snapshot.controller(self._host.link, self._exporter.gadget.note),
             disks=snapshot.rows(facts, self._verdicts, exported=exported),
             safe_to_unplug=bool(self.ending.safely) if self.ending.begun else self._all_ejected(),
             serial_console=self._login.tty,
         )
         self._panel.show(self.status)
-        leaving = any(each.leaving and each.life is Life.EJECTING for each in self.exports)
+        leaving = any(each.leaving and each.life is Life.EJECTING for each in self.drives)
         while self._after_reload and not leaving:
             self._after_reload.pop(0)()
 
     def _advice(self, *, bound: bool) -> Iterator[Problem]:
         if bound and not self._all_ejected():  # Hosts put to sleep what they have ejected.
-            touched = any(each.touched for each in self.exports)
-            touched |= not any(each.has_medium for each in self.exports)
-            yield from snapshot.about_link(self._host.link(touched=touched))
+            touched = any(each.touched for each in self.drives)
+            touched |= not any(each.has_medium for each in self.drives)
+            yield from snapshot.about_link(self._host.link, touched=touched)
         if self._config_problem and self._config:
             yield self._config_problem
         locked = self.reconnect.locked if self.waits is Waits.IDLE else self._exporter.locked
         yield from snapshot.about_change(self.waits, locked, self._exporter.refused.error)
-        yield from snapshot.about_disks(self.exports, self._exporter.doubts.unproved)
+        yield from snapshot.about_disks(self.drives, self._exporter.lun_memory.unproved)
         yield from (*self._limits_refused, *self._panel.advice)

@@ -3,6 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Problem(NamedTuple):
+    """Something a person should know, and what to do about it."""
+
+    message: str
+    hint: str = ""
+    file: str = ""
+    """For a configuration error: file, line, column (from 1; 0 for none) and key."""
+    line: int = 0
+    column: int = 0
+    key: str = ""
+    expected: str = ""
+    """What would have been right, where `message` does not say it."""
 
 
 class GadgetdError(Exception):
@@ -67,3 +82,11 @@ class DiskBusyError(GadgetdError):
 
 class ControlError(GadgetdError):
     """The daemon cannot be reached, or it refused a command."""
+
+
+def problem_of(error: GadgetdError) -> Problem:
+    """Give what a status shows of an error."""
+    if isinstance(error, ConfigError):
+        where = (str(error.file), error.line, error.column, error.key, error.expected)
+        return Problem(error.message, error.hint, *where)
+    return Problem(error.message, error.hint)

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from gadgetd.status import Life, Phase, Problem, Status
+from gadgetd.errors import Problem
+from gadgetd.status import Life, Phase, Status
 
 SYS_LEDS = Path("/sys/class/leds")
 AUTO, NONE = "auto", "none"

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gadgetd.disks.disk import Disk
-from gadgetd.errors import ConfigError, GadgetdError
+from gadgetd.errors import Problem
 
 if TYPE_CHECKING:
     from gadgetd.disks.health import Health
@@ -56,28 +56,6 @@ class Board(NamedTuple):
     def tail(self) -> str:
         """The last eight characters of the serial number, which tell one module from another."""
         return self.serial[-8:]
-
-
-class Problem(NamedTuple):
-    """Something a person should know, and what to do about it."""
-
-    message: str
-    hint: str = ""
-    file: str = ""
-    """For a configuration error: file, line, column (from 1; 0 for none) and key."""
-    line: int = 0
-    column: int = 0
-    key: str = ""
-    expected: str = ""
-    """What would have been right, where `message` does not say it."""
-
-
-def problem_of(error: GadgetdError) -> Problem:
-    """Give what a status shows of an error."""
-    if isinstance(error, ConfigError):
-        where = (str(error.file), error.line, error.column, error.key, error.expected)
-        return Problem(error.message, error.hint, *where)
-    return Problem(error.message, error.hint)
 
 
 class Controller(NamedTuple):

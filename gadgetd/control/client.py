@@ -9,14 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gadgetd.config.settings import CONFIG, load
+from gadgetd.config.load import load
+from gadgetd.config.settings import CONFIG
 from gadgetd.control import server
 from gadgetd.disks.counters import read_counters
 from gadgetd.disks.disk import Disk, Kind, Verdict
 from gadgetd.disks.hold import in_use
-from gadgetd.errors import ControlError, GadgetdError
+from gadgetd.errors import ControlError, GadgetdError, Problem
 from gadgetd.show import wording
-from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Problem, Status, as_dict
+from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Status, as_dict
 
 if TYPE_CHECKING:
     from gadgetd.disks.health import Health
@@ -83,15 +84,14 @@ def scan(config_path: Path | None = None) -> list[Verdict]:
         exported = {row.disk.name for row in status.disks if row.lun is not None}
     except ControlError:
         pass  # None runs: look ourselves.
-    from gadgetd.blockscan import BlockScan, OwnGadget
+    from gadgetd.blockscan import BlockScan
     from gadgetd.board import read_board
     from gadgetd.disks.health import ask
     from gadgetd.export.choosing import choose
     from gadgetd.export.plan import gadget
 
     config = load(config_path or CONFIG)
-    ours = gadget(config, read_board(), (), "")
-    own = OwnGadget(ours.vendor_id, ours.product_id, ours.serial)
+    own = gadget(config, read_board(), (), "").identity
     verdicts = choose(BlockScan().disks({own}), config)
     health = ask([verdict.disk for verdict in verdicts])
     return [

@@ -9,7 +9,7 @@ from gadgetd.console import Panel
 from gadgetd.control.server import Reply
 from gadgetd.daemon import Daemon
 from gadgetd.errors import ControlError
-from gadgetd.export.drive import Export, Waits
+from gadgetd.export.drive import Drive, Waits
 from gadgetd.status import Life, Phase, to_json
 
 Request = dict[str, Any]
@@ -48,29 +48,29 @@ class Commands:
         reply({"ok": True, "lines": list(self._panel.log)})
 
     def _eject(self, request: Request, reply: Reply) -> None:
-        export = self._find(request)
-        if not export.inserted:
-            raise ControlError(f"{export.name} is not in its LUN: {export.life}")
-        self._daemon.eject(export, force=bool(request.get("force")))
-        reply({"ok": True, "torn": True} if export.torn else {"ok": True})
+        drive = self._find(request)
+        if not drive.inserted:
+            raise ControlError(f"{drive.name} is not in its LUN: {drive.life}")
+        self._daemon.eject(drive, force=bool(request.get("force")))
+        reply({"ok": True, "torn": True} if drive.torn else {"ok": True})
 
     def _insert(self, request: Request, reply: Reply) -> None:
-        export = self._find(request)
+        drive = self._find(request)
         if self._daemon.stopping:
             raise ControlError("it is stopping", hint="wait a moment, then: gadgetd start")
-        if not export.ejected:
-            raise ControlError(f"{export.name} cannot be inserted: it was not ejected")
-        if export.life is Life.EJECTING:
+        if not drive.ejected:
+            raise ControlError(f"{drive.name} cannot be inserted: it was not ejected")
+        if drive.life is Life.EJECTING:
             hint = "wait for the flush"
-            raise ControlError(f"{export.name} cannot be inserted: it is {export.life}", hint=hint)
-        self._daemon.insert(export)
+            raise ControlError(f"{drive.name} cannot be inserted: it is {drive.life}", hint=hint)
+        self._daemon.insert(drive)
         reply({"ok": True})
 
     def _attach(self, request: Request, reply: Reply) -> None:
         """Make a change that waits; without `confirmed`, say only what it takes from the host."""
         if self._daemon.waits is not Waits.IDLE:
             raise ControlError("nothing waits for the host to let go of the disks")
-        with_host = [export.name for export in self._daemon.exports if export.inserted]
+        with_host = [drive.name for drive in self._daemon.drives if drive.inserted]
         if request.get("confirmed"):
             self._daemon.reconnect.attach = True
             try:
@@ -116,14 +116,14 @@ class Commands:
     def _reload(self, _request: Request, reply: Reply) -> None:
         self._daemon.reload(lambda: reply({"ok": True, "status": to_json(self._daemon.status)}))
 
-    def _find(self, request: Request) -> Export:
+    def _find(self, request: Request) -> Drive:
         wanted = str(request.get("disk", ""))
-        exports = self._daemon.exports
+        drives = self._daemon.drives
         # A name means the disk that is there, not one that left and was called the same.
-        for export in sorted(exports, key=lambda export: export.hold is None):
-            if wanted in (str(export.number), export.name, f"/dev/{export.name}"):
-                return export
+        for drive in sorted(drives, key=lambda drive: drive.hold is None):
+            if wanted in (str(drive.number), drive.name, f"/dev/{drive.name}"):
+                return drive
         if self._daemon.status.phase is Phase.STOPPED:
             raise ControlError(self._daemon.status.message)
-        there = ", ".join(f"{e.number} ({e.name})" for e in exports) or "none"
+        there = ", ".join(f"{e.number} ({e.name})" for e in drives) or "none"
         raise ControlError(f"no LUN or disk is called {wanted!r}", hint=f"exported: {there}")

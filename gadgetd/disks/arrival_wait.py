@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gadgetd.blockscan import Pending
-from gadgetd.config.settings import Wait
+from gadgetd.disks.disk import Pending
 
 
-class Awaiting:
+class ArrivalWait:
     """Remembers since when each disk has been on its way. Times are seconds of one clock."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
     def still(
-        self, pending: Sequence[Pending], limits: Wait, now: float
+        self, pending: Sequence[Pending], certain_s: float, uncertain_s: float, now: float
     ) -> tuple[tuple[Pending, ...], float]:
         """Give those of `pending` whose time is not over, and in how long the first one's is."""
         self._since = {each.key: self._since.get(each.key, now) for each in pending}
         left_s = {
-            each.key: (limits.disks_s if each.certain else limits.mmc_s)
-            - (now - self._since[each.key])
+            each.key: (certain_s if each.certain else uncertain_s) - (now - self._since[each.key])
             for each in pending
         }
         awaited = tuple(each for each in pending if left_s[each.key] > 0)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gadgetd.config.settings import Writeback
-from gadgetd.status import Problem
+from gadgetd.errors import Problem
 
 EXPIRE_CENTISECS = 100
 WAKEUP_CENTISECS = 50
@@ -18,7 +17,9 @@ WAKEUP_CENTISECS = 50
 kernel's 30 s and 5 s would leave a small write in RAM long after the host's progress bar ended."""
 
 
-def limit(bounds: Writeback, proc: Path = Path("/proc")) -> tuple[Problem, ...]:
+def limit(
+    dirty_bytes: int, dirty_background_bytes: int, proc: Path = Path("/proc")
+) -> tuple[Problem, ...]:
     """Set the kernel's bounds and say which it refused.
 
     Source: Documentation/admin-guide/sysctl/vm.rst.
@@ -26,8 +27,8 @@ def limit(bounds: Writeback, proc: Path = Path("/proc")) -> tuple[Problem, ...]:
     refused = []
     for name, value in (
         # The background bound first: the kernel lowers it itself if it is not below the other.
-        ("dirty_background_bytes", bounds.dirty_background_bytes),
-        ("dirty_bytes", bounds.dirty_bytes),
+        ("dirty_background_bytes", dirty_background_bytes),
+        ("dirty_bytes", dirty_bytes),
         ("dirty_expire_centisecs", EXPIRE_CENTISECS),
         ("dirty_writeback_centisecs", WAKEUP_CENTISECS),
     ):

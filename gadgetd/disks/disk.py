@@ -62,6 +62,17 @@ class Found(NamedTuple):
     refusal: str = ""
 
 
+class Pending(NamedTuple):
+    """A disk that is on its way: its controller is there, the disk is not. `key` is unique."""
+
+    key: str
+    kind: Kind
+    text: str
+    """What is waited for, in words: `NVMe at 0000:01:00.0`."""
+    certain: bool = True
+    """False where there may be nothing at all, as in an SD slot that looks empty so far."""
+
+
 class Verdict(NamedTuple):
     """A disk and what becomes of it: exported (then `reason` says by which rule) or why not."""
 

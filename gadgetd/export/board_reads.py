@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gadgetd.eventloop import Loop
-from gadgetd.export.drive import Export
+from gadgetd.export.drive import Drive
 from gadgetd.export.exporter import Exporter
 
 
@@ -25,22 +25,22 @@ class BoardReads:
         self._exporter = exporter
         self._counted = counted
 
-    def begin(self, export: Export, pid: int) -> None:
+    def begin(self, drive: Drive, pid: int) -> None:
         """Count no reads of this disk until the process has ended; what was read so far counts.
 
         Raises OSError if there is no such process (any more).
         """
         fd = os.pidfd_open(pid)
-        self._count(export)
-        export.board_readers += 1
-        self._loop.watch(fd, partial(self._on_end, export, fd))
+        self._count(drive)
+        drive.board_readers += 1
+        self._loop.watch(fd, partial(self._on_end, drive, fd))
 
-    def _on_end(self, export: Export, fd: int) -> None:
+    def _on_end(self, drive: Drive, fd: int) -> None:
         self._loop.unwatch(fd)
         os.close(fd)
-        self._count(export)
-        export.board_readers -= 1
+        self._count(drive)
+        drive.board_readers -= 1
 
-    def _count(self, export: Export) -> None:
-        self._exporter.count(export)
+    def _count(self, drive: Drive) -> None:
+        self._exporter.count(drive)
         self._counted()

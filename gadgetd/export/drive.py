@@ -115,7 +115,7 @@ class Waits(Enum):
     """The host has locked a medium, as a Linux host does with every disk it has open."""
 
 
-class Export:
+class Drive:
     """A disk and its LUN. Times are seconds of the loop's clock.
 
     `hold` is None once the disk has gone. The gadget's attribute files are not touched here.
@@ -309,9 +309,9 @@ class Export:
 _CALM = frozenset((Life.WAITING, Life.IDLE, Life.FLUSHED, Life.EJECTED, Life.GONE, Life.FAILED))
 
 
-def all_ejected(exports: Sequence[Export]) -> bool:
+def all_ejected(drives: Sequence[Drive]) -> bool:
     """Tell whether no disk is with the host any more and at least one was ejected, not pulled."""
-    lives = {export.life for export in exports}
-    if any(export.torn for export in exports):
+    lives = {drive.life for drive in drives}
+    if any(drive.torn for drive in drives):
         return False
     return Life.EJECTED in lives and lives <= {Life.EJECTED, Life.GONE}

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from functools import partial
 
 from gadgetd.config.settings import Config, OnEjected
-from gadgetd.errors import GadgetdError
+from gadgetd.errors import GadgetdError, Problem, problem_of
 from gadgetd.eventloop import Alarms
-from gadgetd.export.drive import Export
+from gadgetd.export.drive import Drive
 from gadgetd.export.exporter import Exporter
-from gadgetd.status import Life, Problem, problem_of
+from gadgetd.status import Life
 
 _POWER = {OnEjected.POWEROFF: signal.SIGUSR2, OnEjected.REBOOT: signal.SIGTERM}
 """What tells init to do it. Source: BusyBox, init/init.c."""
 
 
-class Afterwards:
+class AfterEject:
     """Inserts a disk again, or ends the board's run.
 
     `stop` takes all disks from the host and then calls what it is given; `power` sends a signal
@@ -27,7 +27,7 @@ class Afterwards:
     def __init__(
         self,
         alarms: Alarms,
-        insert: Callable[[Export], None],
+        insert: Callable[[Drive], None],
         stop: Callable[[Callable[[], None]], None],
         power: Callable[[signal.Signals], None],
     ) -> None:
@@ -36,23 +36,23 @@ class Afterwards:
         self._stop = stop
         self._power = power
 
-    def flushed(self, export: Export, config: Config, *, all_ejected: bool) -> None:
+    def flushed(self, drive: Drive, config: Config, *, all_ejected: bool) -> None:
         """Do what is asked for. What a person has ejected on the board stays out."""
-        if not export.ejected_by_host:
+        if not drive.ejected_by_host:
             return
-        if config.on_ejected_of(export.verdict.disk) is OnEjected.REINSERT:
-            again = partial(self._reinsert, export)
-            self._alarms.set(f"reinsert {export.number}", config.reinsert_after_s, again)
+        if config.on_ejected_of(drive.verdict.disk) is OnEjected.REINSERT:
+            again = partial(self._reinsert, drive)
+            self._alarms.set(f"reinsert {drive.number}", config.reinsert_after_s, again)
         elif config.on_ejected in _POWER and all_ejected:
             self._stop(partial(self._power, _POWER[config.on_ejected]))
 
-    def _reinsert(self, export: Export) -> None:
+    def _reinsert(self, drive: Drive) -> None:
         # It may have been inserted meanwhile, and ejected by somebody else.
-        if export.life is Life.EJECTED and export.ejected_by_host:
-            self._insert(export)
+        if drive.life is Life.EJECTED and drive.ejected_by_host:
+            self._insert(drive)
 
 
-class Stopping:
+class Shutdown:
     """Disconnects the host at once, and takes the gadget down once the disks are flushed.
 
     Flushing is the caller's. Nothing is raised: what the kernel refuses is in `problem`.
@@ -88,7 +88,7 @@ class Stopping:
         self._then.append(then)
         if len(self._then) > 1:
             return False
-        self._taken |= host and any(e.inserted for e in self._exporter.exports.values())
+        self._taken |= host and any(e.inserted for e in self._exporter.drives.values())
         self.begun, self._disconnected, self.problem = True, True, None
         try:
             self._exporter.gadget.disconnect()
@@ -100,7 +100,7 @@ class Stopping:
 
     def finish(self) -> list[Callable[[], None]]:
         """Take the gadget down if no disk is being flushed; returns what is to be called then."""
-        if not self._then or any(each.flush for each in self._exporter.exports.values()):
+        if not self._then or any(each.flush for each in self._exporter.drives.values()):
             return []
         if self.safely is None:  # Else this is a second stop, of nothing.
             self.flushed = self._disconnected and self._exporter.written

@@ -11,7 +11,6 @@ import errno
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from gadgetd.blockscan import OwnGadget
 from gadgetd.config.settings import Config
 from gadgetd.configfs import ConfigFs
 from gadgetd.disks.counters import read_counters
@@ -20,14 +19,14 @@ from gadgetd.disks.hold import Hold, hold
 from gadgetd.errors import GadgetdError, GadgetError
 from gadgetd.eventloop import Clock
 from gadgetd.export import choosing
-from gadgetd.export.drive import Export, Signal, Waits
-from gadgetd.export.lun_memory import FILE, Doubts
+from gadgetd.export.drive import Drive, Signal, Waits
+from gadgetd.export.lun_memory import FILE, LunMemory
+from gadgetd.export.own_gadget import NAME, OwnGadget
 from gadgetd.export.plan import Row, gadget, inquiry
 from gadgetd.export.retry import RefusedChange, Unusable, identify
 from gadgetd.status import Board, Life
 from gadgetd.usb import controllers
-from gadgetd.usb.gadget import Changes, Gadget, Lun, compare
-from gadgetd.usb.own_gadget import NAME, Standing, seen_as
+from gadgetd.usb.gadget import Changes, Gadget, Lun, UsbIdentity, compare
 
 
 class Exporter:
@@ -49,15 +48,15 @@ class Exporter:
         self._clock = clock
         self._sys = sys
         self._hold = hold
-        self.gadget = Standing(configfs or ConfigFs(), sys)
-        self.doubts = Doubts(numbers)
-        self._numbers: Mapping[str, int] = self.doubts.numbers
+        self.gadget = OwnGadget(configfs or ConfigFs(), sys)
+        self.lun_memory = LunMemory(numbers)
+        self._numbers: Mapping[str, int] = self.lun_memory.numbers
         self._slots: int | None = None
         self._unusable = Unusable()
         self.refused = RefusedChange(clock)
         self.turned_down = False
         """The last `take` could not hold a disk that is to be exported."""
-        self.exports: dict[int, Export] = {}
+        self.drives: dict[int, Drive] = {}
         """By LUN number. A disk that left stays here, so that its LUN waits for it."""
         self.visible: frozenset[int] = frozenset()
         """The LUNs that the host can see, empty ones included."""
@@ -78,24 +77,24 @@ class Exporter:
     @property
     def written(self) -> bool:
         """All that the host wrote is on the disks, those of an earlier run included."""
-        return not self.doubts.unproved and all(export.written for export in self.exports.values())
+        return not self.lun_memory.unproved and all(drive.written for drive in self.drives.values())
 
     @property
     def torn(self) -> bool:
         """A disk was taken from a host that had it open, which may have held data for it."""
-        return bool(self._torn) or any(export.torn for export in self.exports.values())
+        return bool(self._torn) or any(drive.torn for drive in self.drives.values())
 
     @property
-    def with_the_host(self) -> list[Export]:
+    def with_the_host(self) -> list[Drive]:
         """The exports, without those that the kernel keeps out of the gadget."""
         out = self.refused.error is not None
-        return [e for n, e in self.exports.items() if e.was_shown or n in self.visible or not out]
+        return [e for n, e in self.drives.items() if e.was_shown or n in self.visible or not out]
 
     def prepare(self) -> None:
         """Take over the gadget that an earlier run left, if it still serves a host."""
         standing = self.gadget.take_over()
         if standing is not None:
-            self.doubts.adopt(lun.number for lun in standing.luns if not lun.file)
+            self.lun_memory.adopt(lun.number for lun in standing.luns if not lun.file)
 
     @property
     def refuses(self) -> bool:
@@ -115,7 +114,7 @@ class Exporter:
         verdicts = self._unusable.judge(verdicts)
         self._part_from(verdicts)
         self.turned_down = False
-        held = {export.name: export for export in self.exports.values() if export.hold}
+        held = {drive.name: drive for drive in self.drives.values() if drive.hold}
         taken: dict[str, Hold] = {}
         judged = []
         for verdict in verdicts:
@@ -131,15 +130,15 @@ class Exporter:
         exported = [verdict for verdict in judged if verdict.exported]
         known = self._numbers
         self._numbers = choosing.assign(exported, known)
-        self.doubts.displace(known, self._numbers, self.exports)
+        self.lun_memory.displace(known, self._numbers, self.drives)
         for verdict in exported:
             if verdict.disk.name in held:
-                export = held[verdict.disk.name]
-                export.verdict, export.inquiry = verdict, self._inquiry(verdict)
+                drive = held[verdict.disk.name]
+                drive.verdict, drive.inquiry = verdict, self._inquiry(verdict)
             else:
                 self._admit(verdict, taken[verdict.disk.name], known)
         self._remember()
-        self.doubts.adopting = False
+        self.lun_memory.adopting = False
         return tuple(judged)
 
     def apply(self, config: Config, *, may_disconnect: bool) -> Waits:
@@ -152,9 +151,9 @@ class Exporter:
         standing = self.gadget.read_back()
         # What the host has ejected up to here must not be put back by what follows.
         empty = {lun.number for lun in standing.luns if not lun.file} if standing else frozenset()
-        for export in self.exports.values():
-            if export.inserted and export.number in empty:
-                self._mark_ejected(export, by_host=True)
+        for drive in self.drives.values():
+            if drive.inserted and drive.number in empty:
+                self._mark_ejected(drive, by_host=True)
         wanted = self._wanted(config, standing)
         changes = compare(standing, wanted)
         elsewhere = config.usb.udc not in (controllers.AUTO, self.udc)
@@ -187,51 +186,51 @@ class Exporter:
             return Waits.CONTROLLER
         return Waits.LOCK if self.locked else Waits.NOTHING
 
-    def look(self) -> list[Export]:
+    def look(self) -> list[Drive]:
         """Read all counters and LUNs; returns the exports whose eject by the host is new."""
-        for export in self.exports.values():
-            self.count(export)
+        for drive in self.drives.values():
+            self.count(drive)
         ejected = []
-        for export in self.exports.values():
-            if export.inserted and self.gadget.is_empty(export.number):
-                self._mark_ejected(export, by_host=True)
-                ejected.append(export)
+        for drive in self.drives.values():
+            if drive.inserted and self.gadget.is_empty(drive.number):
+                self._mark_ejected(drive, by_host=True)
+                ejected.append(drive)
         return ejected
 
-    def count(self, export: Export) -> None:
+    def count(self, drive: Drive) -> None:
         """Read the counters of one disk, if it is there."""
-        if export.hold:
-            export.observe(read_counters(export.name, self._sys), self._clock())
+        if drive.hold:
+            drive.observe(read_counters(drive.name, self._sys), self._clock())
 
-    def eject(self, export: Export, *, force: bool) -> None:
+    def eject(self, drive: Drive, *, force: bool) -> None:
         """Take the disk out of its LUN. GadgetError if the host has locked it and not `force`."""
-        if not self.gadget.eject(export.number):
+        if not self.gadget.eject(drive.number):
             if not force:
                 raise GadgetError(
-                    f"{export.name} is in use: the host has locked the medium",
-                    hint=f"eject it on the host, or force it: gadgetd eject --force {export.name}",
+                    f"{drive.name} is in use: the host has locked the medium",
+                    hint=f"eject it on the host, or force it: gadgetd eject --force {drive.name}",
                     errno=errno.EBUSY,
                 )
-            export.torn = True
+            drive.torn = True
             self._remember()  # Before it: we may be killed in between.
-            self.gadget.take_out(export.number)
-        self._mark_ejected(export, by_host=False)
+            self.gadget.take_out(drive.number)
+        self._mark_ejected(drive, by_host=False)
 
-    def insert(self, export: Export) -> None:
+    def insert(self, drive: Drive) -> None:
         """Have an ejected disk put back by the next `apply`."""
-        export.signal(Signal.INSERT)
+        drive.signal(Signal.INSERT)
         self._remember()
-        export.start_counting(read_counters(export.name, self._sys), self._clock())
+        drive.start_counting(read_counters(drive.name, self._sys), self._clock())
 
-    def end_flush(self, export: Export) -> int:
+    def end_flush(self, drive: Drive) -> int:
         """Collect a flush that is over; returns 0 or an errno."""
-        error = export.end_flush(read_counters(export.name, self._sys), self._clock())
+        error = drive.end_flush(read_counters(drive.name, self._sys), self._clock())
         self._remember()
         return error
 
     def withdraw(self) -> None:
         """Remove what an earlier run exported, and do not say that all is well with it."""
-        self.doubts.adopting = False
+        self.lun_memory.adopting = False
         self._remove()
 
     def close(self) -> None:
@@ -241,98 +240,98 @@ class Exporter:
         finally:
             self.visible = frozenset()
             # What is in doubt stays so for a daemon that init starts next; a person ends it.
-            self.doubts.leave(self._numbers, self.exports.values())
-            for export in self.exports.values():
-                export.release()
-            self.exports.clear()
+            self.lun_memory.leave(self._numbers, self.drives.values())
+            for drive in self.drives.values():
+                drive.release()
+            self.drives.clear()
             self._torn.clear()
             self._numbers, self._slots = {}, None
 
-    def seen_as(self, config: Config) -> frozenset[OwnGadget]:
+    def identities(self, config: Config) -> frozenset[UsbIdentity]:
         """Say how our gadget looks from the host, and how it will with this configuration."""
-        new = seen_as(gadget(config, self._board, (), self._revision))
-        return frozenset((self.gadget.seen_as or new, new))
+        new = gadget(config, self._board, (), self._revision).identity
+        return frozenset((self.gadget.identity or new, new))
 
     def _set_aside(self, error: GadgetError) -> None:
         """Leave out a disk that the gadget cannot open, so that it keeps no other from the host."""
-        export = self.exports.get(error.lun)
-        alone = sum(each.hold is not None for each in self.exports.values()) == 1
+        drive = self.drives.get(error.lun)
+        alone = sum(each.hold is not None for each in self.drives.values()) == 1
         gone = error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV)
-        if export is None or export.was_shown or alone or gone:
+        if drive is None or drive.was_shown or alone or gone:
             return
-        if self._unusable.refuse(export.verdict.disk, error.message):
-            export.release()
-            del self.exports[error.lun]
-            if not export.written:
-                self.doubts.unproved.add(error.lun)
+        if self._unusable.refuse(drive.verdict.disk, error.message):
+            drive.release()
+            del self.drives[error.lun]
+            if not drive.written:
+                self.lun_memory.unproved.add(error.lun)
 
     def _part_from(self, verdicts: Sequence[Verdict]) -> None:
         wanted = {identify(v.disk) for v in verdicts if v.exported}
         unwanted = {identify(v.disk) for v in verdicts if not v.exported}
-        for number, export in list(self.exports.items()):
-            who = identify(export.verdict.disk)
+        for number, drive in list(self.drives.items()):
+            who = identify(drive.verdict.disk)
             if who in unwanted:
-                self._dismiss(number, export)
-            elif export.hold and (who not in wanted or not export.hold.still(export.verdict.disk)):
-                self._leave(export)
-            elif export.leaving and export.life is not Life.EJECTING:
-                export.leaving = False  # Not before the flush has told its result.
-                if export.life is Life.EJECTED:
-                    self.insert(export)
+                self._dismiss(number, drive)
+            elif drive.hold and (who not in wanted or not drive.hold.still(drive.verdict.disk)):
+                self._leave(drive)
+            elif drive.leaving and drive.life is not Life.EJECTING:
+                drive.leaving = False  # Not before the flush has told its result.
+                if drive.life is Life.EJECTED:
+                    self.insert(drive)
 
-    def _dismiss(self, number: int, export: Export) -> None:
+    def _dismiss(self, number: int, drive: Drive) -> None:
         """Take a disk that is there from the host, and let go of it once it is flushed."""
-        export.leaving = True
-        if export.hold and not export.ejected:
-            export.torn |= export.inserted and self.gadget.is_locked(number)
+        drive.leaving = True
+        if drive.hold and not drive.ejected:
+            drive.torn |= drive.inserted and self.gadget.is_locked(number)
             self._remember()
             self.gadget.take_out(number)
-            self._mark_ejected(export, by_host=False)
-        if export.life in (Life.EJECTED, Life.GONE):
-            export.release()
-            del self.exports[number]
-            if export.torn:
-                self._torn.add(identify(export.verdict.disk))
-            if not export.written:
-                self.doubts.unproved.add(number)
+            self._mark_ejected(drive, by_host=False)
+        if drive.life in (Life.EJECTED, Life.GONE):
+            drive.release()
+            del self.drives[number]
+            if drive.torn:
+                self._torn.add(identify(drive.verdict.disk))
+            if not drive.written:
+                self.lun_memory.unproved.add(number)
 
     def _admit(self, verdict: Verdict, held: Hold, known: Mapping[str, int]) -> None:
         number = choosing.lun_number(verdict.disk, self._numbers)
         assert number is not None, "assign() numbers every exported disk"
         inquiry, now = self._inquiry(verdict), self._clock()
-        export = Export(number, verdict, inquiry, held, now, read_only=verdict.read_only)
-        export.start_counting(read_counters(export.name, self._sys), now)
+        drive = Drive(number, verdict, inquiry, held, now, read_only=verdict.read_only)
+        drive.start_counting(read_counters(drive.name, self._sys), now)
         was_known = choosing.lun_number(verdict.disk, known) is not None
         name = choosing.key(verdict.disk, self._numbers)
-        self.doubts.settle(export, name, was_known=was_known)
-        self.exports[number] = export
+        self.lun_memory.settle(drive, name, was_known=was_known)
+        self.drives[number] = drive
         self._torn.discard(identify(verdict.disk))
 
     def _inquiry(self, verdict: Verdict) -> str:
         text = inquiry(self._board, verdict.disk, verdict.label, self._revision)
         return f"{text[:8].strip()} {text[8:24].strip()}"
 
-    def _leave(self, export: Export) -> None:
-        export.inserted = False
+    def _leave(self, drive: Drive) -> None:
+        drive.inserted = False
         self._remember()
-        self.gadget.take_out(export.number)
+        self.gadget.take_out(drive.number)
         # A write that has not moved the counters yet may be lost as well.
-        if export.hold is not None and not export.hold.still(export.verdict.disk):
-            export.lost |= export.hold.lost_data()
-        export.signal(Signal.LEFT)
-        export.release()
+        if drive.hold is not None and not drive.hold.still(drive.verdict.disk):
+            drive.lost |= drive.hold.lost_data()
+        drive.signal(Signal.LEFT)
+        drive.release()
         self._remember()
 
     def _wanted(self, config: Config, standing: Gadget | None) -> Gadget:
         rows = [
             Row(
-                export.number,
-                export.verdict.disk,
-                export.verdict.read_only,
-                export.verdict.label,
-                gone=not export.has_medium,
+                drive.number,
+                drive.verdict.disk,
+                drive.verdict.read_only,
+                drive.verdict.label,
+                gone=not drive.has_medium,
             )
-            for export in self.exports.values()
+            for drive in self.drives.values()
         ]
         # Slots that are used up come back with the next start, not by disconnecting the host now.
         same_slots = standing is not None and self._slots in (None, config.slots)
@@ -351,7 +350,7 @@ class Exporter:
 
     def _take_out_strangers(self, standing: Gadget | None) -> None:
         """Empty the LUNs of disks that are not ours: that does not wait for an idle host."""
-        ours = {each.verdict.disk.node for each in self.exports.values() if each.has_medium}
+        ours = {each.verdict.disk.node for each in self.drives.values() if each.has_medium}
         for lun in standing.luns if standing else ():
             if lun.file is not None and lun.file not in ours:
                 self.gadget.take_out(lun.number)
@@ -363,38 +362,38 @@ class Exporter:
         locked = set()
         try:
             for lun in luns:
-                if lun.number in self.exports:
+                if lun.number in self.drives:
                     # Emptied for a moment, as the kernel wants it, and not by the host.
-                    self.exports[lun.number].inserted = False
+                    self.drives[lun.number].inserted = False
                     self._remember()
                 if not self.gadget.set_lun(lun):
                     locked.add(lun.number)  # It is asked again later.
         finally:
-            names = {number: export.name for number, export in self.exports.items()}
+            names = {number: drive.name for number, drive in self.drives.items()}
             self.locked = tuple(names.get(number, f"LUN {number}") for number in sorted(locked))
             self._note_visible(self.gadget.read_back())
 
     def _remove(self) -> None:
         self.gadget.remove()
         self.visible = frozenset()
-        for export in self.exports.values():
-            export.inserted = False
+        for drive in self.drives.values():
+            drive.inserted = False
 
     def _note_visible(self, gadget: Gadget | None) -> None:
         luns = {lun.number: lun for lun in gadget.luns} if gadget else {}
         self.visible = frozenset(luns)
-        for number, export in self.exports.items():
+        for number, drive in self.drives.items():
             if number in luns:
-                export.read_only = luns[number].read_only
-            there = number in luns and luns[number].file == export.verdict.disk.node
-            export.inserted = export.has_medium and there
-            export.was_shown |= export.inserted
+                drive.read_only = luns[number].read_only
+            there = number in luns and luns[number].file == drive.verdict.disk.node
+            drive.inserted = drive.has_medium and there
+            drive.was_shown |= drive.inserted
         self._remember()
 
-    def _mark_ejected(self, export: Export, *, by_host: bool) -> None:
-        export.inserted, export.ejected_by_host = False, by_host
-        export.signal(Signal.EJECT)
+    def _mark_ejected(self, drive: Drive, *, by_host: bool) -> None:
+        drive.inserted, drive.ejected_by_host = False, by_host
+        drive.signal(Signal.EJECT)
         self._remember()
 
     def _remember(self) -> None:
-        self.doubts.remember(self._numbers, self.exports.values())
+        self.lun_memory.remember(self._numbers, self.drives.values())

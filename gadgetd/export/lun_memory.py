@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from gadgetd.export.drive import Export, Signal
+from gadgetd.export.drive import Drive, Signal
 from gadgetd.status import Life
 
 FILE = Path("/run/gadgetd/luns")
@@ -18,7 +18,7 @@ _STATES = ("shown", "failed", "unproved", "withdrawn", "safe", "torn")
 _RESERVED = "reserved"
 
 
-class Numbers(NamedTuple):
+class LunRecord(NamedTuple):
     """The LUN number of each disk, by its identity (see plan.py), and sets of LUN numbers.
 
     `shown` are the LUNs that have been given their disk. If one of them is empty, the host has
@@ -45,28 +45,28 @@ class Numbers(NamedTuple):
 
 
 def record(
-    luns: Mapping[str, int], exports: Iterable[Export], unproved: Set[int], failed: Set[int]
-) -> Numbers:
+    luns: Mapping[str, int], drives: Iterable[Drive], unproved: Set[int], failed: Set[int]
+) -> LunRecord:
     """Put together what is to be remembered; `failed` are more than those among the exports."""
-    exports = tuple(exports)
-    lost = {export.number for export in exports if export.life is Life.FAILED or export.lost}
-    return Numbers(
+    drives = tuple(drives)
+    lost = {drive.number for drive in drives if drive.life is Life.FAILED or drive.lost}
+    return LunRecord(
         luns,
-        shown=frozenset(e.number for e in exports if e.inserted or e.ejected),
+        shown=frozenset(e.number for e in drives if e.inserted or e.ejected),
         failed=frozenset(lost | failed),
         unproved=frozenset(unproved),
-        withdrawn=frozenset(e.number for e in exports if e.ejected and not e.ejected_by_host),
-        safe=frozenset(e.number for e in exports if e.life is Life.EJECTED),
-        torn=frozenset(e.number for e in exports if e.torn),
+        withdrawn=frozenset(e.number for e in drives if e.ejected and not e.ejected_by_host),
+        safe=frozenset(e.number for e in drives if e.life is Life.EJECTED),
+        torn=frozenset(e.number for e in drives if e.torn),
     )
 
 
-def load(path: Path) -> Numbers:
+def load(path: Path) -> LunRecord:
     """Read what `save` wrote; nothing where there is no such file, or a line makes no sense."""
     try:
         text = path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError:
-        return Numbers()
+        return LunRecord()
     luns: dict[str, int] = {}
     states: dict[str, set[int]] = {name: set() for name in _STATES}
     for line in text.split("\n"):
@@ -79,10 +79,10 @@ def load(path: Path) -> Numbers:
             luns[key] = number
             for each in states.keys() & state.split(","):
                 states[each].add(number)
-    return Numbers(luns, **{name: frozenset(numbers) for name, numbers in states.items()})
+    return LunRecord(luns, **{name: frozenset(numbers) for name, numbers in states.items()})
 
 
-def save(path: Path, numbers: Numbers) -> bool:
+def save(path: Path, numbers: LunRecord) -> bool:
     """Replace the file as a whole: a daemon killed here leaves the old one or the new one.
 
     Returns whether there was a place for it. Nothing is said if not: a daemon that is killed then
@@ -103,11 +103,11 @@ def save(path: Path, numbers: Numbers) -> bool:
     return True
 
 
-def _states(numbers: Numbers, number: int) -> str:
+def _states(numbers: LunRecord, number: int) -> str:
     return ",".join(name for name in _STATES if number in getattr(numbers, name)) or _RESERVED
 
 
-class Doubts:
+class LunMemory:
     """Kept by LUN number; of a disk whose number another has taken, by its name in `plan.assign`.
 
     The file is what the next daemon reads if this one is killed.
@@ -131,47 +131,47 @@ class Doubts:
         self._ejected = set(empty) & self._remembered.shown
 
     def displace(
-        self, known: Mapping[str, int], new: Mapping[str, int], exports: Mapping[int, Export]
+        self, known: Mapping[str, int], new: Mapping[str, int], drives: Mapping[int, Drive]
     ) -> None:
         """Note the disks whose number another disk in their place has taken."""
         for name in known.keys() - new.keys():
-            export = exports.get(known[name])
-            if known[name] in self.unproved or (export is not None and export.lost):
+            drive = drives.get(known[name])
+            if known[name] in self.unproved or (drive is not None and drive.lost):
                 self._displaced.add(name)
             self.unproved.discard(known[name])
 
-    def settle(self, export: Export, name: str, *, was_known: bool) -> None:
+    def settle(self, drive: Drive, name: str, *, was_known: bool) -> None:
         """Have a disk begin where it was, if we or an earlier run exported it before."""
-        number = export.number
+        number = drive.number
         if was_known and number in self._ejected:
-            export.ejected_by_host = number not in self._remembered.withdrawn
-            export.torn = number in self._remembered.torn
-            export.signal(Signal.EJECT)
+            drive.ejected_by_host = number not in self._remembered.withdrawn
+            drive.torn = number in self._remembered.torn
+            drive.signal(Signal.EJECT)
         elif was_known and number in self.unproved:
             # An earlier daemon may have died before it flushed what the host wrote.
-            export.adopted = self.adopting
-            export.signal(Signal.WRITE)
+            drive.adopted = self.adopting
+            drive.signal(Signal.WRITE)
         if (was_known and number in self._remembered.failed) or name in self._displaced:
-            export.life, export.lost = Life.FAILED, True
+            drive.life, drive.lost = Life.FAILED, True
         self._displaced.discard(name)
         self._ejected.discard(number)
         if was_known:
             self.unproved.discard(number)
 
-    def remember(self, luns: Mapping[str, int], exports: Iterable[Export]) -> None:
+    def remember(self, luns: Mapping[str, int], drives: Iterable[Drive]) -> None:
         """Write down what a daemon needs that comes after us, if it has changed."""
-        numbers = record(luns, exports, self.unproved, self._remembered.failed & self.unproved)
+        numbers = record(luns, drives, self.unproved, self._remembered.failed & self.unproved)
         if numbers != self._remembered and save(self._file, numbers):
             self._remembered = numbers
 
-    def leave(self, luns: Mapping[str, int], exports: Iterable[Export]) -> None:
+    def leave(self, luns: Mapping[str, int], drives: Iterable[Drive]) -> None:
         """End all exporting: begin anew here, and leave to another daemon what is in doubt."""
-        exports = [export for export in exports if not export.written]
-        failed = {e.number for e in exports} | (self._remembered.failed & self.unproved)
+        drives = [drive for drive in drives if not drive.written]
+        failed = {e.number for e in drives} | (self._remembered.failed & self.unproved)
         doubted = {*failed, *self.unproved}
         kept = {name: number for name, number in luns.items() if number in doubted}
         if luns:  # Else this is a second end, and the first has left what there is.
-            self._remembered = Numbers(
+            self._remembered = LunRecord(
                 kept, failed=frozenset(failed), unproved=frozenset(self.unproved)
             )
             save(self._file, self._remembered)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gadgetd.eventloop import Clock
-from gadgetd.export.drive import Export
+from gadgetd.export.drive import Drive
+from gadgetd.export.own_gadget import OwnGadget
 from gadgetd.usb.activity import Activity
-from gadgetd.usb.own_gadget import Standing
 
 LET_GO_S = 35.0
 """A host that has sent no command for so long has no unwritten data of its own any more: Linux
@@ -23,7 +23,7 @@ dirty_expire_centisecs, dirty_writeback_centisecs)."""
 class Reconnect:
     """Follows for how long the host has left the disks alone. Call `look` while a host is there."""
 
-    def __init__(self, clock: Clock, gadget: Standing, proc: Path = Path("/proc")) -> None:
+    def __init__(self, clock: Clock, gadget: OwnGadget, proc: Path = Path("/proc")) -> None:
         self._clock = clock
         self._gadget = gadget
         self._activity = Activity(proc)
@@ -34,9 +34,9 @@ class Reconnect:
         """The disks that the host had locked when it was last looked for that."""
         self._known: tuple[str, ...] = ()
 
-    def look(self, exports: Sequence[Export], *, awake: bool) -> None:
+    def look(self, drives: Sequence[Drive], *, awake: bool) -> None:
         """Note whether the host has used a disk since the last look, or could not have."""
-        if not awake or self._in_use(exports):
+        if not awake or self._in_use(drives):
             self.used()
         self._activity.look()
 
@@ -48,7 +48,7 @@ class Reconnect:
         """Begin anew with a gadget whose functions may be others."""
         self._activity.forget()
 
-    def allowed(self, exports: Sequence[Export], *, awake: bool) -> bool:
+    def allowed(self, drives: Sequence[Drive], *, awake: bool) -> bool:
         """Tell whether a host that is there has let go of every disk, or may be disconnected.
 
         One that is not `awake` says nothing by its silence, nor does the lock: it sleeps with its
@@ -58,9 +58,9 @@ class Reconnect:
         self.locked = ()
         if self.attach:
             return True
-        if self._in_use(exports):
+        if self._in_use(drives):
             return False
-        if not any(export.inserted for export in exports):
+        if not any(drive.inserted for drive in drives):
             return True  # All are ejected.
         if not awake:
             self.used()
@@ -69,15 +69,15 @@ class Reconnect:
             return False
         # Last, for the kernel is asked: a host that has a disk open locks it.
         # One that was locked first: the kernel notes each question about an open one in its log.
-        inserted = [export for export in exports if export.inserted]
-        known = [export for export in inserted if export.name in self._known]
+        inserted = [drive for drive in drives if drive.inserted]
+        known = [drive for drive in inserted if drive.name in self._known]
         self.locked = self._locked(known) or self._locked(inserted)
         self._known = self.locked
         return not self.locked
 
-    def _locked(self, exports: Sequence[Export]) -> tuple[str, ...]:
-        return tuple(e.name for e in exports if self._gadget.is_locked(e.number))
+    def _locked(self, drives: Sequence[Drive]) -> tuple[str, ...]:
+        return tuple(e.name for e in drives if self._gadget.is_locked(e.number))
 
-    def _in_use(self, exports: Sequence[Export]) -> bool:
-        calm = all(export.calm for export in exports)
-        return not calm or self._activity.busy(len(exports))
+    def _in_use(self, drives: Sequence[Drive]) -> bool:
+        calm = all(drive.calm for drive in drives)
+        return not calm or self._activity.busy(len(drives))

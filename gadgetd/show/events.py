@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gadgetd.disks.disk import Disk
+from gadgetd.errors import Problem
 from gadgetd.show import wording
-from gadgetd.status import Controller, DiskStatus, Life, Phase, Problem, Status
+from gadgetd.status import Controller, DiskStatus, Life, Phase, Status
 
 Fields = dict[str, str | int | bool | None]
 

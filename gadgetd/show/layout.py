@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gadgetd.errors import Problem
 from gadgetd.show import wording
-from gadgetd.status import DiskStatus, Problem, Status
+from gadgetd.status import DiskStatus, Status
 
 SAFE = "SAFE TO UNPLUG"
 FOOTER = "UART or Alt+F2: log in as root, no password. gadgetd status | scan | log"

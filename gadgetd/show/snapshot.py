@@ -6,12 +6,11 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from gadgetd.blockscan import Pending
 from gadgetd.config.settings import AUTO, BOARDS, Config
-from gadgetd.disks.disk import Disk, Verdict
-from gadgetd.errors import GadgetdError
-from gadgetd.export.drive import Export, Waits
-from gadgetd.status import DiskStatus, Life, Phase, Problem
+from gadgetd.disks.disk import Disk, Pending, Verdict
+from gadgetd.errors import GadgetdError, Problem
+from gadgetd.export.drive import Drive, Waits
+from gadgetd.status import Controller, DiskStatus, Life, Phase
 from gadgetd.usb.link import Link
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Facts(NamedTuple):
     problem: Problem | None = None
     """The kernel refused a step."""
     awaited: Sequence[Pending] = ()
-    exports: Sequence[Export] = ()
+    drives: Sequence[Drive] = ()
     """The disks that are exported or to be exported, those that were ejected or left included."""
     visible: Collection[int] = ()
     """The LUNs that the gadget has."""
@@ -80,7 +79,7 @@ def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
         return Phase.STARTING, "starting", None
     if facts.problem is not None:
         return Phase.FAILED, "the disks cannot be exported; trying again", facts.problem
-    there = [export for export in facts.exports if export.life is not Life.GONE]
+    there = [drive for drive in facts.drives if drive.life is not Life.GONE]
     if facts.bound and there:
         return Phase.EXPORTED, _exported(there, facts.visible), None
     if facts.awaited:
@@ -95,9 +94,9 @@ def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
     return Phase.WAITING_FOR_UDC, message, _no_controller(facts, facts.config)
 
 
-def _exported(there: Sequence[Export], visible: Collection[int]) -> str:
-    seen = [export for export in there if export.number in visible]
-    ejected = sum(export.ejected for export in seen)
+def _exported(there: Sequence[Drive], visible: Collection[int]) -> str:
+    seen = [drive for drive in there if drive.number in visible]
+    ejected = sum(drive.ejected for drive in seen)
     parts = ((len(seen) - ejected, "exported"), (ejected, "ejected"))
     words = [f"{_count(number)} {what}" for number, what in parts if number]
     if waiting := len(there) - len(seen):
@@ -150,7 +149,7 @@ def about_change(
         yield Problem(refusal.message, hint)
 
 
-def about_disks(exports: Sequence[Export], unproved: Collection[int] = ()) -> Iterator[Problem]:
+def about_disks(drives: Sequence[Drive], unproved: Collection[int] = ()) -> Iterator[Problem]:
     """Say which disks had I/O errors, how many, and which may lack data.
 
     `unproved` are LUNs of an earlier run.
@@ -160,22 +159,22 @@ def about_disks(exports: Sequence[Export], unproved: Collection[int] = ()) -> It
             f"LUN {number}: its disk is out of reach, and may lack what the host had written",
             "do not trust what was written; gadgetd stop, then gadgetd start, begins anew",
         )
-    for export in exports:
-        if export.io_errors:
-            written = export.write_errors
+    for drive in drives:
+        if drive.io_errors:
+            written = drive.write_errors
             doubt = "do not trust what was written" if written else "not all can be read"
             yield Problem(
-                f"{export.name}: {_errors(export.io_errors)}",
+                f"{drive.name}: {_errors(drive.io_errors)}",
                 f"{doubt}; see dmesg, and replace the disk",
             )
-        if export.torn and not export.lost:
+        if drive.torn and not drive.lost:
             yield Problem(
-                f"{export.name} was taken from the host while it was open there",
+                f"{drive.name} was taken from the host while it was open there",
                 "all that arrived is on the disk; what the host still held is not known",
             )
-        if export.lost:
+        if drive.lost:
             yield Problem(
-                f"{export.name} does not have all that the host had written",
+                f"{drive.name} does not have all that the host had written",
                 "do not trust what was written; write it again",
             )
 
@@ -225,9 +224,9 @@ def rows(facts: Facts, verdicts: Sequence[Verdict], *, exported: bool) -> tuple[
     """
     shown = []
     later = _REFUSED if facts.refused else _LATER
-    for export in facts.exports:
-        row = export.to_status()
-        if exported and export.number not in facts.visible:
+    for drive in facts.drives:
+        row = drive.to_status()
+        if exported and drive.number not in facts.visible:
             row = DiskStatus(row.disk, None, later, row.read_only, row.inquiry, waits=True)
         shown.append(row._replace(health=facts.health.get(row.disk)))
     # A name can be another disk's by now, if the one that had it left.
@@ -250,10 +249,15 @@ PATIENCE_S = 5.0
 _SLOW = ("low-speed", "full-speed")
 
 
-def about_link(link: Link) -> Iterator[Problem]:
+def controller(link: Link, note: str) -> Controller | None:
+    """Give what to show of the controller in use; `note` says why it is this one."""
+    return Controller(link.controller, link.state, link.speed, note) if link.controller else None
+
+
+def about_link(link: Link, *, touched: bool) -> Iterator[Problem]:
     """Say what is wrong with the connection, and no more than the controller's driver tells of it.
 
-    Which driver tells what: docs/kernel.md.
+    Which driver tells what: docs/kernel.md. `touched`: a host has read or written a disk.
     """
     lasting = link.for_s >= PATIENCE_S
     if link.state == "suspended":
@@ -267,7 +271,7 @@ def about_link(link: Link) -> Iterator[Problem]:
                 f"the link is {link.speed} only (12 Mb/s at best): it will be very slow",
                 "use another cable, or plug into the PC without the hub",
             )
-        if lasting and not link.touched:
+        if lasting and not touched:
             yield Problem(
                 "the host has set up the disks and has not opened any",
                 "look at the host's own log; on Linux: dmesg",

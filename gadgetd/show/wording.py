@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gadgetd.status import Controller, DiskStatus, Life, Problem, Status
+from gadgetd.errors import Problem
+from gadgetd.status import Controller, DiskStatus, Life, Status
 
 if TYPE_CHECKING:
     from gadgetd.disks.health import Health

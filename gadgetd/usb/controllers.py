@@ -36,22 +36,9 @@ def controllers(sys_udc: Path = SYS_UDC) -> tuple[Udc, ...]:
     return tuple(Udc(name, sys_udc / name) for name in sorted(names, key=natural_key))
 
 
-def state(udc: Udc) -> str:
-    """Tell the USB state: `not attached`, `powered`, `configured`; empty if the UDC is gone.
-
-    Some drivers leave it at `configured` after an unbind: believe it only of a bound gadget.
-    """
-    return _read(udc.path / "state")
-
-
 def current_speed(udc: Udc) -> str:
     """Tell the speed of the link: `high-speed`, `full-speed`; `UNKNOWN` without one."""
     return _read(udc.path / "current_speed")
-
-
-def maximum_speed(udc: Udc) -> str:
-    """Tell the best speed that the controller can do."""
-    return _read(udc.path / "maximum_speed")
 
 
 def driver(udc: Udc) -> str:
@@ -82,23 +69,15 @@ def open_state(udc: Udc) -> int:
 
 
 def read_state(descriptor: int) -> str:
-    """Read the state from what `open_state` gave, which also arms the next POLLPRI."""
+    """Read the state, `not attached` or `configured`, which also arms the next POLLPRI.
+
+    It is empty if the controller is gone. Some drivers leave it at `configured` after an unbind:
+    believe it only of a bound gadget.
+    """
     try:
         return os.pread(descriptor, 64, 0).decode("ascii", "replace").strip()
     except OSError:
         return ""
-
-
-def pick(
-    wanted: str, found: Sequence[Udc], busy: Mapping[str, str], ours: str = "gadgetd"
-) -> tuple[str | None, str]:
-    """Choose a controller and say why that one; None and why none can be had.
-
-    `wanted` is a controller's name or `auto`, the first that is free. `busy` maps the name of a
-    controller to what uses it. What the kernel says of a controller counts too, unless it is our
-    own gadget `ours`.
-    """
-    return _choose(wanted, found, busy, ours, ())
 
 
 def bind_first(
@@ -108,10 +87,13 @@ def bind_first(
     busy: Mapping[str, str],
     ours: str = "gadgetd",
 ) -> tuple[str | None, str]:
-    """Choose as `pick` does and bind; if the controller is refused, go on to the next.
+    """Bind to a controller and say why that one; None and why none can be had.
 
-    So nothing is lost to another process that takes a controller between the two. Raises the
-    GadgetError of `bind` if it is not about the controller, or if no other is left.
+    `wanted` is a controller's name or `auto`, the first that is free. `busy` maps the name of a
+    controller to what uses it. What the kernel says of a controller counts too, unless it is our
+    own gadget `ours`. If `bind` is refused, the next is tried: so nothing is lost to another
+    process that takes a controller meanwhile. Raises the GadgetError of `bind` if it is not about
+    the controller, or if no other is left.
     """
     refused: list[str] = []
     refusal: GadgetError | None = None

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    pass
-
+from typing import NamedTuple
 
 LUNS_PER_FUNCTION = 8
-
-
 """A Linux host shows eight LUNs of one function at most (it scans SCSI-2 targets to eight)."""
-
-
 MASS_STORAGE = "mass_storage"
-
-
 ACM = "acm.usb0"
-
-
 NO_SERIAL = "000000000000"
-
-
 """iSerial of a board whose kernel tells no serial number: USB mass storage wants at least twelve
 hexadecimal digits, and zeros are plainly nobody's (source: USB Bulk-Only Transport 1.0, 4.1.1)."""
 
@@ -46,6 +32,14 @@ class Function(NamedTuple):
     luns: tuple[Lun, ...] = ()
 
 
+class UsbIdentity(NamedTuple):
+    """What a host tells a gadget from all others by, and this board its own."""
+
+    vendor_id: int
+    product_id: int
+    serial: str
+
+
 class Gadget(NamedTuple):
     """The whole gadget, as it will stand below /sys/kernel/config/usb_gadget."""
 
@@ -58,6 +52,11 @@ class Gadget(NamedTuple):
     max_power_ma: int
     functions: tuple[Function, ...]
     name: str = "gadgetd"
+
+    @property
+    def identity(self) -> UsbIdentity:
+        """What a host, or this board as one, sees of it."""
+        return UsbIdentity(self.vendor_id, self.product_id, self.serial)
 
     @property
     def luns(self) -> tuple[Lun, ...]:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gadgetd.eventloop import URGENT, Loop
-from gadgetd.status import Controller
 from gadgetd.usb import controllers as udcs
 
 _CABLE_OUT = ("", "not attached", "attached", "powered")
@@ -33,8 +32,8 @@ class Link(NamedTuple):
     for_s: float
     interruptions: int = 0
     """How often the gadget was set up anew at once: a reset by the host, or a loose cable."""
-    touched: bool = False
-    """A disk has been read or written since it was exported."""
+    controller: str = ""
+    """The controller's name; empty if there is none."""
 
 
 class Host:
@@ -130,29 +129,22 @@ class Host:
         """Do not count it if the host sets the gadget up again: it was our doing."""
         self._was_ready = False
 
-    def link(self, *, touched: bool) -> Link:
-        """Give what there is to say about the connection; `touched`: a disk has been opened."""
+    @property
+    def link(self) -> Link:
+        """What there is to say about the connection."""
         for_s = self._loop.clock() - self._since
         interruptions = self._interruptions if self._same_cable else 0
-        return Link(self._told_state, self._speed, for_s, interruptions, touched)
-
-    def controller(self, note: str) -> Controller | None:
-        """Give what to show of the controller in use; `note` says why it is this one."""
-        if self._udc is None:
-            return None
-        return Controller(self._udc.name, self._told_state, self._speed, note)
+        state = "suspended" if self.awake and self._asleep else self.state
+        name = self._udc.name if self._udc is not None else ""
+        return Link(state, self._speed, for_s, interruptions, name)
 
     def refresh(self) -> None:
-        """Look at what raises no event, for `link` and `controller`.
+        """Look at what raises no event, for `link`.
 
         Not every controller driver reports a suspend as a state of its own.
         """
         self._speed = udcs.current_speed(self._udc) if self._udc is not None else ""
         self._asleep = self.awake and self._udc is not None and udcs.suspended(self._udc)
-
-    @property
-    def _told_state(self) -> str:
-        return "suspended" if self.awake and self._asleep else self.state
 
     @property
     def _same_cable(self) -> bool:

@@ -770,11 +770,16 @@ def a_lun_that_cannot_change_stays_what_it_was(bench: Bench) -> None:
         bench.fs.set_lun(NAME, before._replace(number=7))
 
 
+def change(fs: ConfigFs, number: int, **fields: Any) -> None:
+    """Change a LUN and leave the rest of it as it is."""
+    fs.set_lun(NAME, fs.lun(NAME, number)._replace(**fields))
+
+
 @promise
 def a_disk_is_taken_out_and_put_in_again(bench: Bench) -> None:
     bench.fs.build(bench.gadget(9))
     ways: tuple[Callable[[], None], ...] = (
-        lambda: bench.fs.set_file(NAME, 8, None),
+        lambda: bench.fs.take_out(NAME, 8),
         lambda: bench.fs.force_eject(NAME, 8),
     )
     for take_out in ways:
@@ -782,10 +787,10 @@ def a_disk_is_taken_out_and_put_in_again(bench: Bench) -> None:
             take_out()
             assert bench.fs.lun_file(NAME, 8) is None
         for _ in range(2):
-            bench.fs.set_file(NAME, 8, bench.disks[1])
+            change(bench.fs, 8, file=bench.disks[1])
             assert bench.fs.lun_file(NAME, 8) == bench.disks[1]
     for read_only in (True, True, False):
-        bench.fs.set_read_only(NAME, 8, read_only)
+        change(bench.fs, 8, read_only=read_only)
         assert bench.fs.lun(NAME, 8).read_only is read_only
         assert bench.fs.lun_file(NAME, 8) == bench.disks[1]
     with refused_in_words(errno.ENOENT, "read functions/mass_storage.1/lun.1/file"):
@@ -814,14 +819,14 @@ def a_lock_is_asked_for_without_changing_anything(bench: Bench) -> None:
         assert host.media() == media
         # As it does for one that was really changed, or this would show nothing.
         bench.fs.force_eject(NAME, 0)
-        bench.fs.set_file(NAME, 0, bench.disks[0])
+        change(bench.fs, 0, file=bench.disks[0])
         if media is not None:
             with refused(errno.EIO):
                 read()
     with host.opens():
         assert media is None or host.media() != media
     # An empty LUN holds nothing.
-    bench.fs.set_file(NAME, 1, None)
+    bench.fs.take_out(NAME, 1)
     assert not bench.fs.is_locked(NAME, 1)
     assert bench.fs.lun_file(NAME, 1) is None
 

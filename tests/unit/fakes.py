@@ -18,22 +18,23 @@ from typing import Any
 
 import pytest
 
-from gadgetd.blockscan import BlockScan, OwnGadget, Pending
+from gadgetd.blockscan import BlockScan
 from gadgetd.config.settings import Config
 from gadgetd.configfs import ConfigFs
 from gadgetd.console import Panel
 from gadgetd.daemon import Daemon
-from gadgetd.disks.disk import Disk, Found, Kind
+from gadgetd.disks.disk import Disk, Found, Kind, Pending
 from gadgetd.disks.hold import Hold, hold
 from gadgetd.disks.kernel_log import KernelLog
 from gadgetd.errors import DiskBusyError
 from gadgetd.eventloop import Loop
 from gadgetd.export import drive as export_module
 from gadgetd.export.exporter import Exporter
+from gadgetd.export.own_gadget import NAME
 from gadgetd.export.reconnect import LET_GO_S
 from gadgetd.status import Board, Status
+from gadgetd.usb.gadget import UsbIdentity
 from gadgetd.usb.kernelfs import Kernel
-from gadgetd.usb.own_gadget import NAME
 from gadgetd.usb.serial_login import Login
 from tests.fake_configfs import ROOT, FakeDisk, FakeKernel, FakeUdc, LunGroup
 
@@ -164,7 +165,7 @@ class FakeScan(BlockScan):
     def __init__(self) -> None:
         self.found: dict[str, Found] = {}
         self.on_their_way: list[Pending] = []
-        self.asked_with: list[Collection[OwnGadget]] = []
+        self.asked_with: list[Collection[UsbIdentity]] = []
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
 
@@ -185,7 +186,7 @@ class FakeScan(BlockScan):
             return frozenset()
         return frozenset(("block",))
 
-    def disks(self, own: Collection[OwnGadget] = ()) -> tuple[Found, ...]:
+    def disks(self, own: Collection[UsbIdentity] = ()) -> tuple[Found, ...]:
         self.asked_with.append(own)
         return tuple(self.found.values())
 
@@ -465,8 +466,8 @@ class Bench:
     def kill(self) -> None:
         """Do to a daemon or an exporter, and all they have open, what SIGKILL does."""
         for exporter in self._exporters:
-            for export in exporter.exports.values():
-                export.release()
+            for drive in exporter.drives.values():
+                drive.release()
         self._exporters.clear()
         if self._daemon is not None:
             of_flushes = {flush.fileno() for flush in self.flushes if not flush.collected}
@@ -518,7 +519,7 @@ class Bench:
 
 def lives(daemon: Daemon) -> dict[str, str]:
     """Each exported disk and what it is doing, in words."""
-    return {export.name: str(export.life) for export in daemon.exports}
+    return {drive.name: str(drive.life) for drive in daemon.drives}
 
 
 def open_fds() -> set[str]:

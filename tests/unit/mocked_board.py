@@ -17,9 +17,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from gadgetd.blockscan import BlockScan, OwnGadget, Pending
-from gadgetd.disks.disk import Found
+from gadgetd.blockscan import BlockScan
+from gadgetd.disks.disk import Found, Pending
 from gadgetd.disks.health import Health, read_emmc
+from gadgetd.usb.gadget import UsbIdentity
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -67,7 +68,7 @@ class MockedBoard:
         result: frozenset[str] | None = self._do("drain", timeout_s)
         return result
 
-    def disks(self, own: Collection[OwnGadget] = ()) -> dict[str, Found]:
+    def disks(self, own: Collection[UsbIdentity] = ()) -> dict[str, Found]:
         found: tuple[Found, ...] = self._do("disks", own)
         names = [one.disk.name for one in found]
         assert len(names) == len(set(names))
@@ -149,7 +150,7 @@ class Worker:
         poll.register(self.scan.fileno(), select.POLLIN)
         return self.scan.drain() if poll.poll(timeout_s * 1000) else None
 
-    def disks(self, own: Collection[OwnGadget]) -> tuple[Found, ...]:
+    def disks(self, own: Collection[UsbIdentity]) -> tuple[Found, ...]:
         return self.scan.disks(own)
 
     def pending(self) -> tuple[Pending, ...]:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gadgetd.disks.disk import Disk, Kind
 from gadgetd.disks.health import WARNINGS, Health
-from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Problem, Status
+from gadgetd.errors import Problem
+from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Status
 
 CM4 = Board("Raspberry Pi Compute Module 4 Rev 1.1", "10000000a1b2c3d4")
 UDC = Controller("fe980000.usb", "configured", "high-speed")

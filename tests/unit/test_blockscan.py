@@ -16,8 +16,9 @@ import pyudev
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gadgetd.blockscan import _SUBSYSTEMS, BlockScan, OwnGadget, Pending, _uses
-from gadgetd.disks.disk import Disk, Found, Kind
+from gadgetd.blockscan import _SUBSYSTEMS, BlockScan, _uses
+from gadgetd.disks.disk import Disk, Found, Kind, Pending
+from gadgetd.usb.gadget import UsbIdentity
 from tests.unit.fakes import open_fds
 from tests.unit.mocked_board import MockedBoard
 
@@ -85,7 +86,7 @@ def usb_disk(name: str, vendor: str, product: str, serial: str | None, port: str
     )
 
 
-def refusals(board: MockedBoard, *own: OwnGadget) -> dict[str, str]:
+def refusals(board: MockedBoard, *own: UsbIdentity) -> dict[str, str]:
     return {name: found.refusal for name, found in board.disks(own).items()}
 
 
@@ -228,7 +229,7 @@ def test_a_disk_without_any_attribute_is_no_error(boards: Boards) -> None:
 
 # Our own gadget
 
-OWN = OwnGadget(0x0A5C, 0x0104, "10000000a1b2c3d4")
+OWN = UsbIdentity(0x0A5C, 0x0104, "10000000a1b2c3d4")
 
 
 def test_a_disk_that_comes_back_through_our_own_gadget_is_never_exported(boards: Boards) -> None:
@@ -238,7 +239,7 @@ def test_a_disk_that_comes_back_through_our_own_gadget_is_never_exported(boards:
 
 def test_our_own_gadget_is_known_by_what_it_was_and_by_what_it_will_be(boards: Boards) -> None:
     # While another identity waits for the host, and just after it has come.
-    new = OwnGadget(0x1D6B, 0x0104, "bench-7")
+    new = UsbIdentity(0x1D6B, 0x0104, "bench-7")
     ours = {"sda": "comes from this gadget itself"}
     board = boards(usb_disk("sda", "0a5c", "0104", OWN.serial))
     assert refusals(board, OWN, new) == refusals(board, OWN) == ours

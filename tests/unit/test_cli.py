@@ -261,7 +261,7 @@ from gadgetd import cli, main
 def run(config):
     import gadgetd.control.commands, gadgetd.daemon, gadgetd.export.exporter
     import gadgetd.console, gadgetd.disks.kernel_log, gadgetd.usb.serial_login
-    from gadgetd.config.settings import load
+    from gadgetd.config.load import load
     load(config)
 main.run = run
 CONFIG = __import__("pathlib").Path("/nonexistent/gadgetd.yaml")

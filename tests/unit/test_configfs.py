@@ -85,7 +85,7 @@ def test_a_medium_that_the_host_locked_stays_until_it_is_forced_out(
     fs.build(gadget())
     kernel.lun(NAME).locked = True
     with pytest.raises(GadgetError, match="the host has locked the medium") as raised:
-        fs.set_file(NAME, 0, None)
+        fs.take_out(NAME, 0)
     assert raised.value.errno == errno.EBUSY
     changed = Lun(0, DISKS[2], "x" * 28, read_only=True)
     with pytest.raises(GadgetError, match="the host has locked the medium"):
@@ -121,7 +121,7 @@ def test_a_disk_that_the_kernel_opens_read_only_by_itself_is_refused(
     assert kernel.tree() == []
     fs.build(gadget([DISKS[0], None]))
     with pytest.raises(GadgetError, match="came out read-only"):
-        fs.set_file(NAME, 1, DISKS[1])
+        fs.set_lun(NAME, fs.lun(NAME, 1)._replace(file=DISKS[1]))
     assert fs.lun_file(NAME, 1) is None
     fs.set_lun(NAME, gadget().luns[1]._replace(read_only=True))
     assert fs.lun(NAME, 1).read_only
@@ -263,7 +263,7 @@ def test_a_gadget_that_was_meddled_with_is_not_taken_for_ours(
     fs.build(gadget())
     kernel.write(ROOT / "usb_gadget" / NAME / place, text)
     assert fs.read_back(NAME) is None
-    fs.set_file(NAME, 0, DISKS[1])
+    fs.set_lun(NAME, fs.lun(NAME, 0)._replace(file=DISKS[1]))
     assert fs.lun_file(NAME, 0) == DISKS[1]
 
 

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gadgetd.console import Console, Screen, hdmi_device, render, uart_device
+from gadgetd.errors import Problem
 from gadgetd.show.tty import open_terminal
-from gadgetd.status import Controller, Life, Phase, Problem, Status
+from gadgetd.status import Controller, Life, Phase, Status
 from tests.unit.statuses import PATIENT, STATUSES, UDC, left_out, nvme, status
 
 FULL_SPEED = Problem("the link is full-speed: writing will be slow", "use another cable")

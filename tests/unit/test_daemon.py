@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from gadgetd.blockscan import OwnGadget, Pending
 from gadgetd.config.settings import Usb
 from gadgetd.configfs import ConfigFs
 from gadgetd.daemon import RETRY_S, TICK_S, Daemon
-from gadgetd.disks.disk import Kind
+from gadgetd.disks.disk import Kind, Pending
 from gadgetd.disks.kernel_log import IoError
-from gadgetd.errors import GadgetError
-from gadgetd.export.drive import QUIET_S, Export
+from gadgetd.errors import GadgetError, Problem
+from gadgetd.export.drive import QUIET_S, Drive
 from gadgetd.show.events import events
-from gadgetd.status import Life, Phase, Problem, Status
+from gadgetd.status import Life, Phase, Status
+from gadgetd.usb.gadget import UsbIdentity
 from gadgetd.usb.link import GONE_S
 from tests.contract.faulty import FaultyKernel
 from tests.fake_configfs import ROOT
@@ -37,8 +37,8 @@ def boot(bench: Bench, *names: str) -> Daemon:
     return bench.daemon()
 
 
-def of(daemon: Daemon, name: str) -> Export:
-    return next(export for export in daemon.exports if export.name == name and export.hold)
+def of(daemon: Daemon, name: str) -> Drive:
+    return next(drive for drive in daemon.drives if drive.name == name and drive.hold)
 
 
 def problem(daemon: Daemon) -> Problem:
@@ -216,14 +216,14 @@ def test_a_disk_that_is_unmounted_on_the_board_is_exported_then(bench: Bench) ->
 def test_the_scan_is_told_what_our_own_gadget_looks_like(bench: Bench) -> None:
     bench.configure("usb: {vendor_id: 0x1d6b, serial: bench-7}\n")
     boot(bench, "mmcblk0")
-    assert bench.scan.asked_with[-1] == {OwnGadget(0x1D6B, Usb().product_id, "bench-7")}
+    assert bench.scan.asked_with[-1] == {UsbIdentity(0x1D6B, Usb().product_id, "bench-7")}
 
 
 def test_while_another_identity_waits_for_the_host_the_scan_is_told_both(bench: Bench) -> None:
     daemon = boot(bench, "mmcblk0")
     host_writes(bench, "mmcblk0")
     bench.configure("usb: {serial: bench-7}\n")
-    old, new = (OwnGadget(0x0A5C, 0x0104, serial) for serial in (CM4.serial, "bench-7"))
+    old, new = (UsbIdentity(0x0A5C, 0x0104, serial) for serial in (CM4.serial, "bench-7"))
     daemon.reload()
     bench.loop.settle()
     assert bench.scan.asked_with[-1] == {old, new}
@@ -240,7 +240,7 @@ def test_while_another_identity_waits_for_the_host_the_scan_is_told_both(bench: 
 
 def test_on_a_board_without_configuration_the_serial_is_the_boards(bench: Bench) -> None:
     boot(bench, "mmcblk0")
-    assert bench.scan.asked_with[-1] == {OwnGadget(0x0A5C, 0x0104, CM4.serial)}
+    assert bench.scan.asked_with[-1] == {UsbIdentity(0x0A5C, 0x0104, CM4.serial)}
 
 
 def test_the_first_status_that_is_shown_already_knows_the_outcome(bench: Bench) -> None:
@@ -803,7 +803,7 @@ def test_a_flush_that_cannot_be_started_after_an_eject_without_a_host_is_tried_a
     daemon = boot(bench, "mmcblk0")
     bench.loop.run_for(60)
     bench.on_flush = no_room
-    daemon.eject(daemon.exports[0], force=False)
+    daemon.eject(daemon.drives[0], force=False)
     bench.on_flush = lambda _: None
     bench.loop.run_for(RETRY_S + 0.5)
     assert lives(daemon) == {"mmcblk0": "ejected"}
@@ -1074,7 +1074,7 @@ def test_nothing_follows_an_eject_whose_flush_failed(bench: Bench, action: str) 
 def test_nothing_follows_an_eject_from_the_boards_own_shell(bench: Bench) -> None:
     bench.configure("on_ejected: poweroff\n")
     daemon = boot(bench, "mmcblk0")
-    daemon.eject(daemon.exports[0], force=False)
+    daemon.eject(daemon.drives[0], force=False)
     bench.loop.run_for(60)
     assert daemon.status.safe_to_unplug
     assert bench.power == []

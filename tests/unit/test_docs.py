@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gadgetd.config.settings import parse
+from gadgetd.config.load import parse
 from gadgetd.disks.disk import Disk, Found, Kind
 from gadgetd.export.choosing import choose
 

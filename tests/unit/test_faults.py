@@ -16,7 +16,7 @@ from gadgetd.control.commands import Commands
 from gadgetd.daemon import REFUSED_S, RETRY_S, TICK_S, Daemon
 from gadgetd.disks.hold import Hold
 from gadgetd.errors import ControlError
-from gadgetd.export.drive import QUIET_S, Export, Waits
+from gadgetd.export.drive import QUIET_S, Drive, Waits
 from gadgetd.status import Life, Phase, to_json
 from gadgetd.usb import controllers
 from gadgetd.usb.activity import Activity
@@ -37,8 +37,8 @@ def boot(bench: Bench, *names: str) -> Daemon:
     return bench.daemon()
 
 
-def export_of(daemon: Daemon, name: str) -> Export:
-    return next(each for each in daemon.exports if each.name == name and each.hold)
+def export_of(daemon: Daemon, name: str) -> Drive:
+    return next(each for each in daemon.drives if each.name == name and each.hold)
 
 
 def host_ejects(bench: Bench, *luns: int) -> None:
@@ -585,7 +585,7 @@ class TestAfterAKill:
         bench.scan.announce()
         bench.loop.settle()
         assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
-        assert [export.number for export in daemon.exports] == [0, 1]
+        assert [drive.number for drive in daemon.drives] == [0, 1]
 
 
 def test_a_disk_that_was_in_use_is_exported_when_it_is_free_again(bench: Bench) -> None:

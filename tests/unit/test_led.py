@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gadgetd.errors import Problem
 from gadgetd.led import BOUND, ERROR, SAFE, Blinker, Led, Pattern, find, pattern_for
-from gadgetd.status import Life, Phase, Problem
+from gadgetd.status import Life, Phase
 from tests.unit.statuses import nvme, status
 
 CM4 = "Raspberry Pi Compute Module 4 Rev 1.1"

@@ -11,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from gadgetd.errors import GadgetError
-from gadgetd.export.drive import Export
+from gadgetd.export.drive import Drive
 from gadgetd.status import Life, Phase
 from tests.unit.fakes import MIB, Bench, FakeFlush
 
@@ -134,18 +134,18 @@ class World:
             self.daemon.resume()
 
     def shell_ejects(self, name: str) -> None:
-        export = self._export(name)
-        if export is not None and export.has_medium:
+        drive = self._export(name)
+        if drive is not None and drive.has_medium:
             try:
-                self.daemon.eject(export, force=False)
+                self.daemon.eject(drive, force=False)
             except GadgetError:
                 return
 
     def shell_inserts(self, name: str) -> None:
-        export = self._export(name)
-        if export is not None and export.life in (Life.EJECTED, Life.FAILED):
+        drive = self._export(name)
+        if drive is not None and drive.life in (Life.EJECTED, Life.FAILED):
             self._forgive(name)
-            self.daemon.insert(export)
+            self.daemon.insert(drive)
 
     # What must hold
 
@@ -165,8 +165,8 @@ class World:
         files = self.bench.files().values()
         return bool(self.bench.plugged and self.bench.bound and name in files)
 
-    def _export(self, name: str) -> Export | None:
-        return next((e for e in self.daemon.exports if e.name == name and e.hold), None)
+    def _export(self, name: str) -> Drive | None:
+        return next((e for e in self.daemon.drives if e.name == name and e.hold), None)
 
     def _flush_begins(self, flush: FakeFlush) -> None:
         medium = self.media.get(flush.name) or Medium()

@@ -14,10 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gadgetd.disks.disk import Kind
+from gadgetd.errors import Problem
 from gadgetd.show import wording
 from gadgetd.show.events import Event, events
 from gadgetd.show.layout import to_text
-from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Problem, Status, to_json
+from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Status, to_json
 from tests.unit.statuses import CM4, HOSTILE, PATIENT, STATUSES, UDC, left_out, nvme, status
 
 # --- words ----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from emulator import Drive, MachineOptions
-from gadgetd.config.settings import SIZE_LIMIT
+from gadgetd.config.load import SIZE_LIMIT
 from tests.vm import leds
 from tests.vm.board import CONFIG, Board, until, yaml_file
 from tests.vm.conftest import Bench

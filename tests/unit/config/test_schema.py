@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gadgetd.config.load import parse
 from gadgetd.config.option_types import (
     Choice,
     Flag,
@@ -30,7 +31,7 @@ from gadgetd.config.option_types import (
 )
 from gadgetd.config.options import TABLE, Option, Section
 from gadgetd.config.schema import BEGIN, END, json_schema, main, reference, schema_text, update
-from gadgetd.config.settings import Config, DiskMatch, parse
+from gadgetd.config.settings import Config, DiskMatch
 from gadgetd.errors import ConfigError
 
 DOCS = Path(__file__).parents[3] / "docs"

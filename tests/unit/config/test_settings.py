@@ -14,17 +14,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gadgetd.config.load import SIZE_LIMIT, load, load_for, parse
 from gadgetd.config.options import TABLE, Option
-from gadgetd.config.settings import (
-    SIZE_LIMIT,
-    Config,
-    DiskMatch,
-    DiskRule,
-    OnEjected,
-    load,
-    load_for,
-    parse,
-)
+from gadgetd.config.settings import Config, DiskMatch, DiskRule, OnEjected
 from gadgetd.disks.disk import Disk, Kind
 from gadgetd.errors import ConfigError
 
@@ -547,7 +539,7 @@ def test_no_file_means_the_defaults(tmp_path: Path) -> None:
 
 def test_no_file_costs_no_import_of_yaml(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from gadgetd.config.settings import load\n"
+        "import sys; from pathlib import Path; from gadgetd.config.load import load\n"
         "load(Path(sys.argv[1]))\n"
         "sys.exit(', '.join({'yaml', 'json', 'argparse', 'difflib', 'gadgetd.config.options',"
         " 'gadgetd.config.yaml_tree'} & set(sys.modules)) or 0)"

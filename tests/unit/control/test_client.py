@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 
 from gadgetd import blockscan
-from gadgetd.blockscan import OwnGadget
 from gadgetd.control import client, server
 from gadgetd.disks.disk import Disk, Found, Kind, Verdict
 from gadgetd.errors import ConfigError, ControlError, GadgetdError
 from gadgetd.status import DiskStatus, Life, Phase, Status, to_json
+from gadgetd.usb.gadget import UsbIdentity
 from tests.unit.statuses import STATUSES, disk, left_out, nvme, status
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
@@ -142,11 +142,11 @@ class Board:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.there: list[str] = []
         self.open: set[str] = set()
-        self.own: set[OwnGadget] = set()
+        self.own: set[UsbIdentity] = set()
         monkeypatch.setattr(blockscan, "BlockScan", lambda: self)
         monkeypatch.setattr(client, "in_use", lambda disk: disk.name in self.open)
 
-    def disks(self, own: set[OwnGadget]) -> tuple[Found, ...]:
+    def disks(self, own: set[UsbIdentity]) -> tuple[Found, ...]:
         self.own = own
         kinds = {"n": Kind.NVME, "m": Kind.EMMC, "s": Kind.USB}
         return tuple(Found(disk(name, kinds[name[0]])) for name in self.there)

@@ -292,4 +292,4 @@ def test_a_hash_by_no_process_is_refused(bench: Bench, fields: dict[str, object]
     shell = Shell(bench, "mmcblk0")
     with pytest.raises(ControlError, match="no such process"):
         shell("hash", disk="0", **fields)
-    assert shell.daemon.exports[0].board_readers == 0
+    assert shell.daemon.drives[0].board_readers == 0

@@ -28,7 +28,7 @@ def vm(tmp_path: Path) -> Path:
 
 
 def test_the_kernel_gets_the_bounds_of_the_configuration(tmp_path: Path, vm: Path) -> None:
-    assert limit(Writeback(1 << 20, 1 << 19), tmp_path) == ()
+    assert limit(1 << 20, 1 << 19, tmp_path) == ()
     assert (vm / "dirty_bytes").read_text() == "1048576\n"
     assert (vm / "dirty_background_bytes").read_text() == "524288\n"
 
@@ -46,7 +46,7 @@ def test_a_bound_that_cannot_be_set_is_told_and_the_others_are_set(
     tmp_path: Path, vm: Path
 ) -> None:
     (vm / "dirty_bytes").unlink()
-    told = limit(Writeback(), tmp_path)
+    told = limit(*Writeback(), tmp_path)
     words = f"cannot set vm.dirty_bytes to {8 << 20}: No such file or directory"
     assert [each.message for each in told] == [words]
     assert (vm / "dirty_background_bytes").read_text() == f"{4 << 20}\n"
@@ -54,4 +54,4 @@ def test_a_bound_that_cannot_be_set_is_told_and_the_others_are_set(
 
 
 def test_without_proc_every_bound_is_told(tmp_path: Path) -> None:
-    assert len(limit(Writeback(), tmp_path / "missing")) == len(NAMES)
+    assert len(limit(*Writeback(), tmp_path / "missing")) == len(NAMES)

@@ -37,11 +37,11 @@ def reads(bench: Bench, name: str) -> None:
 def test_a_hash_is_not_taken_for_a_host_that_reads(
     bench: Bench, daemon: Daemon, program: subprocess.Popen[bytes]
 ) -> None:
-    daemon.board_reads.begin(daemon.exports[0], program.pid)
+    daemon.board_reads.begin(daemon.drives[0], program.pid)
     reads(bench, "mmcblk0")
     assert lives(daemon)["mmcblk0"] == "idle"
     assert read_bytes(daemon) == {"mmcblk0": 0, "nvme0n1": 0}
-    assert not any(export.touched for export in daemon.exports)
+    assert not any(drive.touched for drive in daemon.drives)
     # The host's reads of another disk count.
     reads(bench, "nvme0n1")
     assert read_bytes(daemon) == {"mmcblk0": 0, "nvme0n1": MIB}
@@ -50,7 +50,7 @@ def test_a_hash_is_not_taken_for_a_host_that_reads(
 def test_however_the_program_ends_the_host_is_counted_from_then_on(
     bench: Bench, daemon: Daemon, program: subprocess.Popen[bytes]
 ) -> None:
-    daemon.board_reads.begin(daemon.exports[0], program.pid)
+    daemon.board_reads.begin(daemon.drives[0], program.pid)
     bench.traffic("mmcblk0", read=MIB)
     program.kill()
     program.wait()
@@ -64,7 +64,7 @@ def test_what_the_host_has_read_before_and_what_it_writes_meanwhile_counts(
     bench: Bench, daemon: Daemon, program: subprocess.Popen[bytes]
 ) -> None:
     bench.traffic("mmcblk0", read=MIB)
-    daemon.board_reads.begin(daemon.exports[0], program.pid)
+    daemon.board_reads.begin(daemon.drives[0], program.pid)
     bench.traffic("mmcblk0", written=MIB)
     reads(bench, "mmcblk0")
     (row, _) = daemon.status.disks
@@ -79,7 +79,7 @@ def test_a_write_that_is_noticed_only_then_is_flushed_though_no_host_is_there(
     bench.loop.run_for(30)
     flushes = len(bench.flushes)
     bench.traffic("mmcblk0", written=MIB)
-    daemon.board_reads.begin(daemon.exports[0], program.pid)
+    daemon.board_reads.begin(daemon.drives[0], program.pid)
     bench.loop.run_for(5)
     assert len(bench.flushes) == flushes + 1
-    assert daemon.exports[0].written
+    assert daemon.drives[0].written

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gadgetd.disks.counters import Counters
 from gadgetd.disks.disk import Disk, Kind, Verdict
 from gadgetd.disks.hold import Hold, hold
-from gadgetd.export.drive import QUIET_S, UNWRITTEN, Export, Signal
+from gadgetd.export.drive import QUIET_S, UNWRITTEN, Drive, Signal
 from gadgetd.status import Life
 
 MIB = 1 << 20
@@ -28,7 +28,7 @@ def disk(tmp_path: Path) -> Disk:
 
 
 @pytest.fixture
-def export(disk: Disk) -> Iterator[Export]:
+def drive(disk: Disk) -> Iterator[Drive]:
     made = make(disk)
     yield made
     if made.flush is not None:
@@ -36,204 +36,204 @@ def export(disk: Disk) -> Iterator[Export]:
     made.release()
 
 
-def make(disk: Disk) -> Export:
-    made = Export(0, Verdict(disk, True, "the default"), "a1b2c3d4 eMMC mmcblk0", hold(disk), 0.0)
+def make(disk: Disk) -> Drive:
+    made = Drive(0, Verdict(disk, True, "the default"), "a1b2c3d4 eMMC mmcblk0", hold(disk), 0.0)
     made.start_counting(Counters(), 0.0)
     made.signal(Signal.HOST_READY)
     return made
 
 
-def life_of(export: Export) -> Life:
-    return export.life
+def life_of(drive: Drive) -> Life:
+    return drive.life
 
 
-def failing(export: Export) -> None:
+def failing(drive: Drive) -> None:
     """Let every fsync fail: a pipe cannot be synced."""
-    export.release()
+    drive.release()
     reader, writer = os.pipe()
-    export.hold = Hold(writer, reader)
+    drive.hold = Hold(writer, reader)
 
 
 def test_what_happened_before_the_export_is_not_the_hosts(disk: Disk) -> None:
-    export = make(disk)
-    export.start_counting(Counters(5 * MIB, 6 * MIB), 10.0)
-    export.observe(Counters(5 * MIB, 6 * MIB), 10.5)
-    assert (export.life, export.total) == (Life.IDLE, Counters())
-    export.release()
+    drive = make(disk)
+    drive.start_counting(Counters(5 * MIB, 6 * MIB), 10.0)
+    drive.observe(Counters(5 * MIB, 6 * MIB), 10.5)
+    assert (drive.life, drive.total) == (Life.IDLE, Counters())
+    drive.release()
 
 
-def test_bytes_and_rate_are_counted(export: Export) -> None:
-    export.observe(Counters(MIB, 2 * MIB), 0.5)
-    assert export.total == Counters(MIB, 2 * MIB)
-    assert export.rate_bytes_s == 6 * MIB
-    row = export.to_status()
+def test_bytes_and_rate_are_counted(drive: Drive) -> None:
+    drive.observe(Counters(MIB, 2 * MIB), 0.5)
+    assert drive.total == Counters(MIB, 2 * MIB)
+    assert drive.rate_bytes_s == 6 * MIB
+    row = drive.to_status()
     assert (row.read_bytes, row.written_bytes, row.rate_bytes_s) == (MIB, 2 * MIB, 6 * MIB)
     assert (row.lun, row.life, row.reason) == (0, Life.WRITING, "the default")
 
 
-def test_a_disk_at_rest_shows_no_rate(export: Export) -> None:
-    export.observe(Counters(MIB, 0), 0.5)
-    assert export.to_status().rate_bytes_s == 2 * MIB
-    export.observe(Counters(MIB, 0), 0.5 + QUIET_S)
-    assert life_of(export) is Life.IDLE
-    assert export.to_status().rate_bytes_s == 0
+def test_a_disk_at_rest_shows_no_rate(drive: Drive) -> None:
+    drive.observe(Counters(MIB, 0), 0.5)
+    assert drive.to_status().rate_bytes_s == 2 * MIB
+    drive.observe(Counters(MIB, 0), 0.5 + QUIET_S)
+    assert life_of(drive) is Life.IDLE
+    assert drive.to_status().rate_bytes_s == 0
 
 
-def test_reading_and_writing_at_once_is_writing(export: Export) -> None:
-    export.observe(Counters(MIB, MIB), 0.5)
-    assert life_of(export) is Life.WRITING
+def test_reading_and_writing_at_once_is_writing(drive: Drive) -> None:
+    drive.observe(Counters(MIB, MIB), 0.5)
+    assert life_of(drive) is Life.WRITING
 
 
-def test_reading_between_writes_ends_no_writing(export: Export) -> None:
-    export.observe(Counters(0, MIB), 0.5)
-    export.observe(Counters(MIB, MIB), 1.0)
-    assert life_of(export) is Life.WRITING
+def test_reading_between_writes_ends_no_writing(drive: Drive) -> None:
+    drive.observe(Counters(0, MIB), 0.5)
+    drive.observe(Counters(MIB, MIB), 1.0)
+    assert life_of(drive) is Life.WRITING
 
 
-def test_a_counter_that_starts_anew_takes_nothing_back(export: Export) -> None:
-    export.observe(Counters(9 * MIB, 9 * MIB), 0.5)
-    export.observe(Counters(MIB, 0), 1.0)
-    assert export.total == Counters(9 * MIB, 9 * MIB)
+def test_a_counter_that_starts_anew_takes_nothing_back(drive: Drive) -> None:
+    drive.observe(Counters(9 * MIB, 9 * MIB), 0.5)
+    drive.observe(Counters(MIB, 0), 1.0)
+    assert drive.total == Counters(9 * MIB, 9 * MIB)
 
 
-def test_two_looks_at_the_same_time_are_no_error(export: Export) -> None:
-    export.observe(Counters(MIB, 0), 0.0)
-    assert export.rate_bytes_s == 0
+def test_two_looks_at_the_same_time_are_no_error(drive: Drive) -> None:
+    drive.observe(Counters(MIB, 0), 0.0)
+    assert drive.rate_bytes_s == 0
 
 
-def test_a_disk_whose_counters_are_gone_keeps_what_it_was(export: Export) -> None:
-    export.observe(Counters(0, MIB), 0.5)
-    export.observe(None, 1.0)
-    assert (export.life, export.total) == (Life.WRITING, Counters(0, MIB))
+def test_a_disk_whose_counters_are_gone_keeps_what_it_was(drive: Drive) -> None:
+    drive.observe(Counters(0, MIB), 0.5)
+    drive.observe(None, 1.0)
+    assert (drive.life, drive.total) == (Life.WRITING, Counters(0, MIB))
 
 
-def test_a_host_that_pauses_has_its_data_flushed(export: Export) -> None:
-    export.observe(Counters(0, MIB), 1.0)
-    assert not export.wants_flush(1.0 + QUIET_S / 2, host_ready=True)
-    assert export.wants_flush(1.0 + QUIET_S, host_ready=True)
+def test_a_host_that_pauses_has_its_data_flushed(drive: Drive) -> None:
+    drive.observe(Counters(0, MIB), 1.0)
+    assert not drive.wants_flush(1.0 + QUIET_S / 2, host_ready=True)
+    assert drive.wants_flush(1.0 + QUIET_S, host_ready=True)
 
 
-def test_a_host_that_leaves_has_its_data_flushed_at_once(export: Export) -> None:
-    export.observe(Counters(0, MIB), 1.0)
-    assert export.wants_flush(1.0, host_ready=False)
+def test_a_host_that_leaves_has_its_data_flushed_at_once(drive: Drive) -> None:
+    drive.observe(Counters(0, MIB), 1.0)
+    assert drive.wants_flush(1.0, host_ready=False)
 
 
-def test_an_eject_has_the_disk_flushed_at_once_written_to_or_not(export: Export) -> None:
-    export.signal(Signal.EJECT)
-    assert export.wants_flush(0.0, host_ready=True)
+def test_an_eject_has_the_disk_flushed_at_once_written_to_or_not(drive: Drive) -> None:
+    drive.signal(Signal.EJECT)
+    assert drive.wants_flush(0.0, host_ready=True)
 
 
 @pytest.mark.parametrize("life", sorted(set(Life) - {Life.WRITING, Life.EJECTING, Life.FLUSHING}))
-def test_nothing_else_is_flushed_by_itself(export: Export, life: Life) -> None:
-    export.life = life
-    assert not export.wants_flush(1e9, host_ready=False)
+def test_nothing_else_is_flushed_by_itself(drive: Drive, life: Life) -> None:
+    drive.life = life
+    assert not drive.wants_flush(1e9, host_ready=False)
 
 
-def test_one_flush_at_a_time(export: Export) -> None:
-    export.signal(Signal.EJECT)
-    export.start_flush()
-    assert not export.wants_flush(1e9, host_ready=False)
+def test_one_flush_at_a_time(drive: Drive) -> None:
+    drive.signal(Signal.EJECT)
+    drive.start_flush()
+    assert not drive.wants_flush(1e9, host_ready=False)
 
 
-def test_a_disk_that_is_not_held_is_not_flushed(export: Export) -> None:
-    export.signal(Signal.EJECT)
-    export.release()
-    assert not export.wants_flush(1e9, host_ready=False)
+def test_a_disk_that_is_not_held_is_not_flushed(drive: Drive) -> None:
+    drive.signal(Signal.EJECT)
+    drive.release()
+    assert not drive.wants_flush(1e9, host_ready=False)
 
 
-def test_a_flush_ends_in_flushed(export: Export) -> None:
-    export.observe(Counters(0, MIB), 1.0)
-    export.start_flush()
-    assert life_of(export) is Life.FLUSHING
-    assert export.end_flush(Counters(0, MIB), 4.0) == 0
-    assert life_of(export) is Life.FLUSHED
-    assert export.flush is None
+def test_a_flush_ends_in_flushed(drive: Drive) -> None:
+    drive.observe(Counters(0, MIB), 1.0)
+    drive.start_flush()
+    assert life_of(drive) is Life.FLUSHING
+    assert drive.end_flush(Counters(0, MIB), 4.0) == 0
+    assert life_of(drive) is Life.FLUSHED
+    assert drive.flush is None
 
 
-def test_what_a_flush_writes_is_not_the_host_writing_more(export: Export) -> None:
-    export.observe(Counters(0, MIB), 1.0)
-    export.start_flush()
-    export.end_flush(Counters(0, 9 * MIB), 4.0)
-    assert (export.life, export.total.written_bytes) == (Life.FLUSHED, 9 * MIB)
-    export.observe(Counters(0, 9 * MIB), 4.5)
-    assert life_of(export) is Life.FLUSHED
+def test_what_a_flush_writes_is_not_the_host_writing_more(drive: Drive) -> None:
+    drive.observe(Counters(0, MIB), 1.0)
+    drive.start_flush()
+    drive.end_flush(Counters(0, 9 * MIB), 4.0)
+    assert (drive.life, drive.total.written_bytes) == (Life.FLUSHED, 9 * MIB)
+    drive.observe(Counters(0, 9 * MIB), 4.5)
+    assert life_of(drive) is Life.FLUSHED
 
 
-def test_more_writing_after_a_flush_takes_the_word_back(export: Export) -> None:
-    export.observe(Counters(0, MIB), 1.0)
-    export.start_flush()
-    export.end_flush(Counters(0, MIB), 4.0)
-    export.observe(Counters(0, 2 * MIB), 4.5)
-    assert life_of(export) is Life.WRITING
+def test_more_writing_after_a_flush_takes_the_word_back(drive: Drive) -> None:
+    drive.observe(Counters(0, MIB), 1.0)
+    drive.start_flush()
+    drive.end_flush(Counters(0, MIB), 4.0)
+    drive.observe(Counters(0, 2 * MIB), 4.5)
+    assert life_of(drive) is Life.WRITING
 
 
-def test_a_failed_flush_is_never_made_good_by_a_later_one(export: Export) -> None:
-    failing(export)
-    export.signal(Signal.EJECT)
-    export.start_flush()
-    assert export.end_flush(Counters(), 1.0) == errno.EINVAL
-    assert life_of(export) is Life.FAILED
-    export.release()
-    assert not export.wants_flush(1e9, host_ready=False)
+def test_a_failed_flush_is_never_made_good_by_a_later_one(drive: Drive) -> None:
+    failing(drive)
+    drive.signal(Signal.EJECT)
+    drive.start_flush()
+    assert drive.end_flush(Counters(), 1.0) == errno.EINVAL
+    assert life_of(drive) is Life.FAILED
+    drive.release()
+    assert not drive.wants_flush(1e9, host_ready=False)
 
 
-def test_an_eject_needs_a_flush_that_began_after_it(export: Export) -> None:
+def test_an_eject_needs_a_flush_that_began_after_it(drive: Drive) -> None:
     # What the host wrote between the beginning of an fsync and its eject may be in RAM alone.
-    export.observe(Counters(0, MIB), 1.0)
-    export.start_flush()
-    export.signal(Signal.EJECT)
-    export.end_flush(Counters(0, MIB), 4.0)
-    assert life_of(export) is Life.EJECTING
-    assert export.wants_flush(4.0, host_ready=True)
-    export.start_flush()
-    export.end_flush(Counters(0, MIB), 5.0)
-    assert life_of(export) is Life.EJECTED
+    drive.observe(Counters(0, MIB), 1.0)
+    drive.start_flush()
+    drive.signal(Signal.EJECT)
+    drive.end_flush(Counters(0, MIB), 4.0)
+    assert life_of(drive) is Life.EJECTING
+    assert drive.wants_flush(4.0, host_ready=True)
+    drive.start_flush()
+    drive.end_flush(Counters(0, MIB), 5.0)
+    assert life_of(drive) is Life.EJECTED
 
 
-def test_a_flush_that_began_before_an_eject_and_fails_has_failed(export: Export) -> None:
-    failing(export)
-    export.signal(Signal.WRITE)
-    export.start_flush()
-    export.signal(Signal.EJECT)
-    assert export.end_flush(Counters(), 4.0)
-    assert life_of(export) is Life.FAILED
+def test_a_flush_that_began_before_an_eject_and_fails_has_failed(drive: Drive) -> None:
+    failing(drive)
+    drive.signal(Signal.WRITE)
+    drive.start_flush()
+    drive.signal(Signal.EJECT)
+    assert drive.end_flush(Counters(), 4.0)
+    assert life_of(drive) is Life.FAILED
 
 
-def test_a_disk_that_leaves_during_a_flush_stays_gone(export: Export) -> None:
-    export.signal(Signal.EJECT)
-    export.start_flush()
-    export.signal(Signal.LEFT)
-    export.release()
-    assert export.end_flush(None, 1.0) == 0
-    assert life_of(export) is Life.GONE
+def test_a_disk_that_leaves_during_a_flush_stays_gone(drive: Drive) -> None:
+    drive.signal(Signal.EJECT)
+    drive.start_flush()
+    drive.signal(Signal.LEFT)
+    drive.release()
+    assert drive.end_flush(None, 1.0) == 0
+    assert life_of(drive) is Life.GONE
 
 
-def test_ending_a_flush_that_there_is_not_does_no_harm(export: Export) -> None:
-    assert export.end_flush(None, 1.0) == 0
-    assert life_of(export) is Life.IDLE
+def test_ending_a_flush_that_there_is_not_does_no_harm(drive: Drive) -> None:
+    assert drive.end_flush(None, 1.0) == 0
+    assert life_of(drive) is Life.IDLE
 
 
-def test_a_disk_that_failed_and_was_ejected_is_not_in_its_lun(export: Export) -> None:
+def test_a_disk_that_failed_and_was_ejected_is_not_in_its_lun(drive: Drive) -> None:
     # Else the next look at the gadget would put it back, which nobody has asked for.
-    failing(export)
-    export.signal(Signal.EJECT)
-    export.start_flush()
-    export.end_flush(Counters(), 1.0)
-    assert life_of(export) is Life.FAILED
-    assert not export.has_medium
+    failing(drive)
+    drive.signal(Signal.EJECT)
+    drive.start_flush()
+    drive.end_flush(Counters(), 1.0)
+    assert life_of(drive) is Life.FAILED
+    assert not drive.has_medium
 
 
-def test_a_disk_that_failed_in_its_lun_is_still_there(export: Export) -> None:
-    failing(export)
-    export.signal(Signal.WRITE)
-    export.start_flush()
-    export.end_flush(Counters(), 1.0)
-    assert life_of(export) is Life.FAILED
-    assert export.has_medium
-    export.signal(Signal.EJECT)
-    assert not export.has_medium
-    export.signal(Signal.INSERT)
-    assert export.has_medium
+def test_a_disk_that_failed_in_its_lun_is_still_there(drive: Drive) -> None:
+    failing(drive)
+    drive.signal(Signal.WRITE)
+    drive.start_flush()
+    drive.end_flush(Counters(), 1.0)
+    assert life_of(drive) is Life.FAILED
+    assert drive.has_medium
+    drive.signal(Signal.EJECT)
+    assert not drive.has_medium
+    drive.signal(Signal.INSERT)
+    assert drive.has_medium
 
 
 STEPS = st.lists(
@@ -254,40 +254,40 @@ STEPS = st.lists(
 def test_in_any_order_of_events_the_totals_grow_and_the_word_is_true(
     disk: Disk, steps: list[tuple[str, int, int]]
 ) -> None:
-    export, now = make(disk), 0.0
+    drive, now = make(disk), 0.0
     seen = Counters()
     unflushed = False
     for step, read, written in steps:
         now += 0.5
-        before = export.total
+        before = drive.total
         if step == "look":
             seen = Counters(seen.read_bytes + read * 512, seen.written_bytes + written * 512)
-            export.observe(seen, now)
-            unflushed |= bool(written) and export.has_medium
-        elif step == "flush" and export.flush is None:
-            export.start_flush()
-            covered = not export.has_medium or not unflushed or export.life is Life.FLUSHING
-            assert covered or export.life in UNWRITTEN
-        elif step == "end" and export.flush is not None:
-            export.end_flush(seen, now)
-            unflushed = export.life in UNWRITTEN
+            drive.observe(seen, now)
+            unflushed |= bool(written) and drive.has_medium
+        elif step == "flush" and drive.flush is None:
+            drive.start_flush()
+            covered = not drive.has_medium or not unflushed or drive.life is Life.FLUSHING
+            assert covered or drive.life in UNWRITTEN
+        elif step == "end" and drive.flush is not None:
+            drive.end_flush(seen, now)
+            unflushed = drive.life in UNWRITTEN
         elif step == "eject":
-            export.signal(Signal.EJECT)
-        elif step == "insert" and export.life in (Life.EJECTED, Life.FAILED):
-            export.signal(Signal.INSERT)
+            drive.signal(Signal.EJECT)
+        elif step == "insert" and drive.life in (Life.EJECTED, Life.FAILED):
+            drive.signal(Signal.INSERT)
             unflushed = False
         elif step == "arrive":
-            export.signal(Signal.HOST_READY)
+            drive.signal(Signal.HOST_READY)
         elif step == "depart":
-            export.signal(Signal.HOST_GONE)
+            drive.signal(Signal.HOST_GONE)
         elif step == "wait":
             now += QUIET_S
-        assert export.total.read_bytes >= before.read_bytes
-        assert export.total.written_bytes >= before.written_bytes
-        if export.life is Life.EJECTED:
-            assert export.flush is None or not unflushed
-        if export.life in UNWRITTEN:
-            assert not export.calm or export.life is Life.FAILED
-    if export.flush is not None:
-        export.end_flush(seen, now)
-    export.release()
+        assert drive.total.read_bytes >= before.read_bytes
+        assert drive.total.written_bytes >= before.written_bytes
+        if drive.life is Life.EJECTED:
+            assert drive.flush is None or not unflushed
+        if drive.life in UNWRITTEN:
+            assert not drive.calm or drive.life is Life.FAILED
+    if drive.flush is not None:
+        drive.end_flush(seen, now)
+    drive.release()

@@ -17,11 +17,11 @@ from gadgetd.configfs import ConfigFs
 from gadgetd.disks.disk import Kind, Verdict
 from gadgetd.errors import GadgetError
 from gadgetd.export import choosing
-from gadgetd.export.drive import Export, Signal, Waits
+from gadgetd.export.drive import Drive, Signal, Waits
 from gadgetd.export.exporter import Exporter
+from gadgetd.export.own_gadget import NAME
 from gadgetd.export.retry import PAUSE_S
 from gadgetd.status import Life
-from gadgetd.usb.own_gadget import NAME
 from tests.contract.faulty import FaultyKernel, Killed
 from tests.fake_configfs import ROOT
 from tests.unit.fakes import CONTROLLER, Bench, open_fds
@@ -55,15 +55,15 @@ def start(bench: Bench, config: Config = CONFIG) -> Exporter:
     return exporter
 
 
-def of(exporter: Exporter, name: str) -> Export:
-    return next(e for e in exporter.exports.values() if e.name == name and e.hold)
+def of(exporter: Exporter, name: str) -> Drive:
+    return next(e for e in exporter.drives.values() if e.name == name and e.hold)
 
 
 def flushed(exporter: Exporter, name: str) -> int:
     """Flush a disk as the daemon does when it is time."""
-    export = of(exporter, name)
-    export.start_flush()
-    return exporter.end_flush(export)
+    drive = of(exporter, name)
+    drive.start_flush()
+    return exporter.end_flush(drive)
 
 
 def snapshot(bench: Bench) -> object:
@@ -107,8 +107,8 @@ def test_every_exported_disk_is_held_and_no_other(bench: Bench) -> None:
     fill(bench)
     bench.add("sda")
     exporter = start(bench)
-    assert [export.name for export in exporter.exports.values()] == list(DISKS)
-    assert all(export.hold for export in exporter.exports.values())
+    assert [drive.name for drive in exporter.drives.values()] == list(DISKS)
+    assert all(drive.hold for drive in exporter.drives.values())
 
 
 def test_a_disk_that_cannot_be_held_is_left_out_and_says_why(bench: Bench) -> None:
@@ -160,7 +160,7 @@ def test_closing_leaves_nothing_behind_and_lets_go_of_the_disks(bench: Bench) ->
     assert bench.tree == []
     assert bench.kernel.bus == [f"bind {CONTROLLER}", f"unbind {CONTROLLER}"]
     assert len(open_fds()) == len(before) - 4
-    assert exporter.exports == {}
+    assert exporter.drives == {}
     assert bench.numbers.read_text() == ""
     exporter.close()
 
@@ -172,7 +172,7 @@ def test_the_disks_are_let_go_even_if_the_gadget_cannot_be_removed(bench: Bench)
     exporter.gadget._configfs = ConfigFs(ROOT, kernel)
     with pytest.raises(GadgetError):
         exporter.close()
-    assert exporter.exports == {}
+    assert exporter.drives == {}
     assert exporter.udc == ""
 
 
@@ -181,7 +181,7 @@ def test_disconnecting_keeps_the_disks_held_so_that_they_can_be_flushed(bench: B
     exporter = start(bench)
     exporter.gadget.disconnect()
     assert bench.bound == ""
-    assert all(export.hold for export in exporter.exports.values())
+    assert all(drive.hold for drive in exporter.drives.values())
 
 
 def test_the_gadgets_removal_is_told_when_it_is_off_the_bus(bench: Bench) -> None:
@@ -215,8 +215,8 @@ def test_what_was_not_flushed_when_the_daemon_was_killed_counts_as_written(bench
     fill(bench)
     start(bench)
     again = start(bench)
-    assert {export.life for export in again.exports.values()} == {Life.WRITING}
-    assert all(export.adopted for export in again.exports.values())
+    assert {drive.life for drive in again.drives.values()} == {Life.WRITING}
+    assert all(drive.adopted for drive in again.drives.values())
 
 
 def test_what_a_host_ejected_stays_ejected_after_a_kill(bench: Bench) -> None:
@@ -240,7 +240,7 @@ def test_a_write_error_outlives_a_kill(bench: Bench) -> None:
     for _ in range(2):  # And a second one.
         bench.kill()
         again = start(bench)
-        lives = {export.name: export.life for export in again.exports.values()}
+        lives = {drive.name: drive.life for drive in again.drives.values()}
         assert lives == {
             "mmcblk0": Life.FAILED,
             "nvme0n1": Life.FAILED,
@@ -413,8 +413,8 @@ def test_a_disk_that_leaves_takes_only_its_own_medium_along(bench: Bench) -> Non
     assert bring_up(exporter, bench, may_disconnect=False) is Waits.NOTHING
     assert bench.files() == {0: "mmcblk0", 1: "", 2: "nvme1n1"}
     assert [bench.lun(n).inquiry for n in range(3)] == before
-    assert exporter.exports[1].life is Life.GONE
-    assert exporter.exports[1].hold is None
+    assert exporter.drives[1].life is Life.GONE
+    assert exporter.drives[1].hold is None
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
 
 
@@ -454,7 +454,7 @@ def test_twelve_cards_in_one_slot_are_one_lun(bench: Bench) -> None:
         assert bring_up(exporter, bench, may_disconnect=False) is Waits.NOTHING
         assert bench.files() == {0: "mmcblk1", 1: "nvme0n1"}
         assert of(exporter, "mmcblk1").number == 0
-    assert len(exporter.exports) == 2
+    assert len(exporter.drives) == 2
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
 
 
@@ -469,7 +469,7 @@ def test_a_card_swapped_between_two_looks_is_noticed(bench: Bench) -> None:
     bring_up(exporter, bench)
     assert first.life is Life.GONE
     assert first.hold is None
-    assert exporter.exports == {0: of(exporter, "mmcblk1")}
+    assert exporter.drives == {0: of(exporter, "mmcblk1")}
     assert of(exporter, "mmcblk1").verdict.disk.serial == "another card"
     assert bench.files() == {0: "mmcblk1"}
     # The host was shown an empty drive in between, and so knows of the change.
@@ -500,7 +500,7 @@ def test_a_hosts_eject_is_noticed_once(bench: Bench) -> None:
     exporter = start(bench)
     assert exporter.look() == []
     bench.host_ejects(1)
-    assert [export.name for export in exporter.look()] == ["nvme0n1"]
+    assert [drive.name for drive in exporter.look()] == ["nvme0n1"]
     assert exporter.look() == []
     assert of(exporter, "nvme0n1").life is Life.EJECTING
     assert of(exporter, "nvme0n1").ejected_by_host
@@ -646,7 +646,7 @@ def test_a_disk_that_is_excluded_now_is_taken_from_the_host_at_once(bench: Bench
     assert of(exporter, "nvme0n1").life is Life.EJECTING
     flushed(exporter, "nvme0n1")
     bring_up(exporter, bench, config, may_disconnect=False)
-    assert [export.name for export in exporter.exports.values()] == ["mmcblk0", "nvme1n1"]
+    assert [drive.name for drive in exporter.drives.values()] == ["mmcblk0", "nvme1n1"]
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
 
 
@@ -657,18 +657,18 @@ def test_a_disk_that_is_excluded_now_is_held_until_it_is_flushed(bench: Bench) -
     bench.flush_result = None
     for _ in range(3):
         bring_up(exporter, bench, config)
-        export = of(exporter, "nvme0n1")
-        assert (export.life, export.leaving) == (Life.EJECTING, True)
+        drive = of(exporter, "nvme0n1")
+        assert (drive.life, drive.leaving) == (Life.EJECTING, True)
     before = len(open_fds())
-    export.start_flush()
+    drive.start_flush()
     bring_up(exporter, bench, config)
     bench.flushes[-1].finish()
-    exporter.end_flush(export)
-    assert export.life is Life.EJECTED
+    exporter.end_flush(drive)
+    assert drive.life is Life.EJECTED
     bring_up(exporter, bench, config)
-    assert export.hold is None
+    assert drive.hold is None
     assert len(open_fds()) == before - 2
-    assert [each.name for each in exporter.exports.values()] == ["mmcblk0"]
+    assert [each.name for each in exporter.drives.values()] == ["mmcblk0"]
 
 
 def test_a_disk_that_is_excluded_and_does_not_take_its_data_stays_a_failure(bench: Bench) -> None:
@@ -694,18 +694,18 @@ def test_a_disk_that_is_wanted_again_comes_back_once_it_is_flushed(bench: Bench)
     exporter = start(bench)
     config = CONFIG._replace(exclude=(DiskMatch(name="nvme0n1"),))
     bring_up(exporter, bench, config)
-    export = of(exporter, "nvme0n1")
+    drive = of(exporter, "nvme0n1")
     bench.flush_result = None
-    export.start_flush()
+    drive.start_flush()
     bring_up(exporter, bench)
     # What the flush is to tell would be nobody's if the disk were given back before.
-    assert export.life is Life.EJECTING
+    assert drive.life is Life.EJECTING
     assert bench.files() == {0: "mmcblk0", 1: ""}
     bench.flushes[-1].finish()
-    exporter.end_flush(export)
+    exporter.end_flush(drive)
     bring_up(exporter, bench, may_disconnect=False)
-    assert of(exporter, "nvme0n1") is export
-    assert (export.life, export.leaving) == (Life.WAITING, False)
+    assert of(exporter, "nvme0n1") is drive
+    assert (drive.life, drive.leaving) == (Life.WAITING, False)
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
 
@@ -719,7 +719,7 @@ def test_a_disk_that_the_host_has_not_seen_yet_can_be_excluded(bench: Bench) -> 
     bring_up(exporter, bench, config, may_disconnect=False)
     flushed(exporter, "nvme0n1")
     assert bring_up(exporter, bench, config, may_disconnect=False) is Waits.NOTHING
-    assert [each.name for each in exporter.exports.values()] == ["mmcblk0"]
+    assert [each.name for each in exporter.drives.values()] == ["mmcblk0"]
     assert bench.files() == {0: "mmcblk0"}
 
 
@@ -730,7 +730,7 @@ def test_a_disk_that_has_left_and_is_excluded_has_no_row(bench: Bench) -> None:
     bring_up(exporter, bench)
     bench.add("nvme0n1")
     bring_up(exporter, bench, CONFIG._replace(exclude=(DiskMatch(name="nvme0n1"),)))
-    assert [each.name for each in exporter.exports.values()] == ["mmcblk0"]
+    assert [each.name for each in exporter.drives.values()] == ["mmcblk0"]
 
 
 def test_excluding_the_last_disk_disconnects_no_other(bench: Bench) -> None:
@@ -752,7 +752,7 @@ def test_excluding_all_disks_leaves_the_host_empty_drives(bench: Bench) -> None:
         flushed(exporter, name)
     bring_up(exporter, bench, nothing)
     assert bench.files() == {0: "", 1: ""}
-    assert exporter.exports == {}
+    assert exporter.drives == {}
     assert bench.bound
 
 
@@ -1002,10 +1002,10 @@ class Host:
             self.exporter = bench.exporter()
             self.exporter.prepare()
         elif step == "insert":
-            for export in self.exporter.exports.values():
-                if export.life is Life.EJECTING and export.name == name:
-                    export.signal(Signal.FLUSH_DONE)
-                    self.exporter.insert(export)
+            for drive in self.exporter.drives.values():
+                if drive.life is Life.EJECTING and drive.name == name:
+                    drive.signal(Signal.FLUSH_DONE)
+                    self.exporter.insert(drive)
         bring_up(self.exporter, bench, ALL)
         self.check()
 
@@ -1015,10 +1015,10 @@ class Host:
         shown = [file for file in files.values() if file]
         assert len(shown) == len(set(shown)), "a disk in two LUNs"
         assert set(shown) <= set(self.bench.scan.found)
-        for export in self.exporter.exports.values():
-            if export.hold:
-                assert self.ever.setdefault(export.name, export.number) == export.number
-                assert (files[export.number] == export.name) == export.has_medium
+        for drive in self.exporter.drives.values():
+            if drive.hold:
+                assert self.ever.setdefault(drive.name, drive.number) == drive.number
+                assert (files[drive.number] == drive.name) == drive.has_medium
 
 
 @settings(max_examples=40, deadline=None)

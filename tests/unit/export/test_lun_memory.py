@@ -8,24 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gadgetd.export.lun_memory import LIMIT, Numbers, load, save
+from gadgetd.export.lun_memory import LIMIT, LunRecord, load, save
 
 STATES = ("shown", "failed", "unproved", "withdrawn", "safe")
 
 
 @st.composite
-def numbers_of_disks(draw: st.DrawFn) -> Numbers:
+def numbers_of_disks(draw: st.DrawFn) -> LunRecord:
     keys = draw(st.lists(st.text(min_size=1, max_size=20), max_size=5, unique=True))
     count = len(keys)
     taken = draw(st.lists(st.integers(0, LIMIT - 1), min_size=count, max_size=count, unique=True))
     some = st.frozensets(st.sampled_from(taken)) if taken else st.just(frozenset[int]())
-    return Numbers(dict(zip(keys, taken, strict=True)), *[draw(some) for _ in STATES])
+    return LunRecord(dict(zip(keys, taken, strict=True)), *[draw(some) for _ in STATES])
 
 
 def test_the_numbers_survive_being_written_and_read(tmp_path: Path) -> None:
     luns = {"nvme at-1 X serial\twith a tab": 0, "sd mmcblk1  ": 3, "sd mmcblk2  ": 4, "x": 5}
     some = [frozenset(those) for those in ((3, 5), (4, 5), (0,), (3,), ())]
-    numbers = Numbers(luns, *some)
+    numbers = LunRecord(luns, *some)
     save(tmp_path / "run" / "luns", numbers)
     assert load(tmp_path / "run" / "luns") == numbers
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["luns"]
@@ -34,13 +34,13 @@ def test_the_numbers_survive_being_written_and_read(tmp_path: Path) -> None:
 @settings(max_examples=50)
 @given(numbers_of_disks())
 def test_no_name_of_a_disk_upsets_the_file(
-    tmp_path_factory: pytest.TempPathFactory, numbers: Numbers
+    tmp_path_factory: pytest.TempPathFactory, numbers: LunRecord
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "luns"
     save(path, numbers)
     luns = {key: number for key, number in numbers.luns.items() if "\n" not in key}
     there = frozenset(luns.values())
-    assert load(path) == Numbers(luns, *[getattr(numbers, state) & there for state in STATES])
+    assert load(path) == LunRecord(luns, *[getattr(numbers, state) & there for state in STATES])
 
 
 @settings(max_examples=100)
@@ -60,11 +60,11 @@ def test_no_content_of_the_file_is_an_error(
 
 
 def test_without_a_file_nothing_is_known(tmp_path: Path) -> None:
-    assert load(tmp_path / "luns") == Numbers()
-    assert load(tmp_path) == Numbers()
+    assert load(tmp_path / "luns") == LunRecord()
+    assert load(tmp_path) == LunRecord()
 
 
 def test_without_a_place_for_the_file_nothing_is_said(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file where a directory should be")
-    save(tmp_path / "run" / "luns", Numbers({"a": 1}))
-    assert load(tmp_path / "run" / "luns") == Numbers()
+    save(tmp_path / "run" / "luns", LunRecord({"a": 1}))
+    assert load(tmp_path / "run" / "luns") == LunRecord()

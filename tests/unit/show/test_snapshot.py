@@ -7,45 +7,45 @@ from pathlib import Path
 
 import pytest
 
-from gadgetd.blockscan import Pending
 from gadgetd.config.settings import Config, Usb, Wait
-from gadgetd.disks.disk import Disk, Kind, Verdict
-from gadgetd.export.drive import Export, Signal, Waits
+from gadgetd.disks.disk import Disk, Kind, Pending, Verdict
+from gadgetd.errors import Problem
+from gadgetd.export.drive import Drive, Signal, Waits
 from gadgetd.show.snapshot import Facts, about_change, about_disks, phase_of, rows
-from gadgetd.status import DiskStatus, Life, Phase, Problem
+from gadgetd.status import DiskStatus, Life, Phase
 
 PROBLEM = Problem("cannot write functions/mass_storage.0/lun.0/file", "look")
 PENDING = Pending("0000:01:00.0", Kind.NVME, "NVMe at 0000:01:00.0")
 
 
-def export(name: str, number: int, life: Life = Life.IDLE) -> Export:
+def drive(name: str, number: int, life: Life = Life.IDLE) -> Drive:
     disk = Disk(name, Kind.NVME, Path("/dev") / name, 1 << 30)
-    made = Export(number, Verdict(disk, True, "exported by the default"), "x", None, 0.0)
+    made = Drive(number, Verdict(disk, True, "exported by the default"), "x", None, 0.0)
     made.life = life
     return made
 
 
-TWO = (export("nvme0n1", 0), export("nvme1n1", 1))
-GOOD = Facts(config=Config(), exports=TWO, visible=frozenset((0, 1)), bound=True, wants_gadget=True)
+TWO = (drive("nvme0n1", 0), drive("nvme1n1", 1))
+GOOD = Facts(config=Config(), drives=TWO, visible=frozenset((0, 1)), bound=True, wants_gadget=True)
 
 
 def rows_of(
-    exports: Sequence[Export],
+    drives: Sequence[Drive],
     verdicts: Sequence[Verdict],
     visible: frozenset[int] | None,
     *,
     refused: bool = False,
 ) -> tuple[DiskStatus, ...]:
     """Give the rows; `visible` is None while nothing is exported."""
-    facts = GOOD._replace(exports=exports, visible=visible or frozenset(), refused=refused)
+    facts = GOOD._replace(drives=drives, visible=visible or frozenset(), refused=refused)
     return rows(facts, verdicts, exported=visible is not None)
 
 
 def test_disks_that_a_host_can_see_are_exported() -> None:
     assert phase_of(GOOD) == (Phase.EXPORTED, "2 disks exported", None)
-    assert phase_of(GOOD._replace(exports=TWO[:1]))[1] == "1 disk exported"
-    gone = export("nvme2n1", 2, Life.GONE)
-    assert phase_of(GOOD._replace(exports=(*TWO, gone)))[1] == "2 disks exported"
+    assert phase_of(GOOD._replace(drives=TWO[:1]))[1] == "1 disk exported"
+    gone = drive("nvme2n1", 2, Life.GONE)
+    assert phase_of(GOOD._replace(drives=(*TWO, gone)))[1] == "2 disks exported"
 
 
 def test_a_disk_that_the_host_cannot_see_is_not_counted_as_exported() -> None:
@@ -53,9 +53,9 @@ def test_a_disk_that_the_host_cannot_see_is_not_counted_as_exported() -> None:
     assert one == (Phase.EXPORTED, "1 disk exported, 1 disk waits", None)
     none = phase_of(GOOD._replace(visible=frozenset()))
     assert none == (Phase.EXPORTED, "2 disks wait", None)
-    ejected = export("nvme0n1", 0)
+    ejected = drive("nvme0n1", 0)
     ejected.signal(Signal.EJECT)
-    some = GOOD._replace(exports=(ejected, TWO[1]))
+    some = GOOD._replace(drives=(ejected, TWO[1]))
     assert phase_of(some)[1] == "1 disk exported, 1 disk ejected"
     assert phase_of(some._replace(visible=frozenset((0,))))[1] == "1 disk ejected, 1 disk waits"
 
@@ -71,7 +71,7 @@ def test_what_is_waited_for_is_named() -> None:
 
 
 def test_no_disk_at_all_is_said() -> None:
-    phase, message, problem = phase_of(GOOD._replace(bound=False, wants_gadget=False, exports=()))
+    phase, message, problem = phase_of(GOOD._replace(bound=False, wants_gadget=False, drives=()))
     assert (phase, message, problem) == (
         Phase.WAITING_FOR_DISKS,
         "no disk to export; waiting for one",
@@ -124,7 +124,7 @@ def test_without_waiting_a_missing_controller_is_a_problem_at_once() -> None:
 
 def test_exports_come_first_and_then_what_is_left_out_with_the_reason() -> None:
     left_out = Verdict(Disk("sda", Kind.USB, Path("/dev/sda"), 1), False, "mounted at /mnt")
-    one, two = export("nvme0n1", 0), export("nvme1n1", 1)
+    one, two = drive("nvme0n1", 0), drive("nvme1n1", 1)
     shown = rows_of([one, two], [one.verdict, left_out], frozenset((0, 1)))
     assert [(row.disk.name, row.lun, row.reason) for row in shown] == [
         ("nvme0n1", 0, "exported by the default"),
@@ -134,7 +134,7 @@ def test_exports_come_first_and_then_what_is_left_out_with_the_reason() -> None:
 
 
 def test_a_disk_that_the_host_cannot_see_yet_has_no_lun_and_says_why() -> None:
-    shown = rows_of([export("nvme0n1", 0), export("nvme1n1", 1)], [], frozenset((0,)))
+    shown = rows_of([drive("nvme0n1", 0), drive("nvme1n1", 1)], [], frozenset((0,)))
     assert [(row.lun, row.waits) for row in shown] == [(0, False), (None, True)]
     assert "waits until the host" in shown[1].reason
     shown = rows_of([*TWO], [], frozenset((0,)), refused=True)
@@ -153,7 +153,7 @@ def test_a_disk_that_will_be_exported_waits_and_one_that_is_left_out_does_not() 
 
 
 def test_a_row_is_read_only_as_the_lun_stands() -> None:
-    made = export("nvme0n1", 0)
+    made = drive("nvme0n1", 0)
     made.verdict = made.verdict._replace(read_only=True)
     assert not rows_of([made], [], None)[0].read_only
     made.read_only = True
@@ -161,29 +161,29 @@ def test_a_row_is_read_only_as_the_lun_stands() -> None:
 
 
 def test_before_the_bind_every_disk_shows_the_lun_it_will_have() -> None:
-    shown = rows_of([export("nvme0n1", 0)], [], None)
+    shown = rows_of([drive("nvme0n1", 0)], [], None)
     assert [row.lun for row in shown] == [0]
 
 
 def test_a_disk_that_left_still_has_its_row() -> None:
-    shown = rows_of([export("nvme0n1", 0, Life.GONE)], [], frozenset((0,)))
+    shown = rows_of([drive("nvme0n1", 0, Life.GONE)], [], frozenset((0,)))
     assert [(row.lun, row.life) for row in shown] == [(0, Life.GONE)]
 
 
 def test_a_disk_that_left_hides_no_other_of_its_name() -> None:
-    gone = export("sda", 0, Life.GONE)
+    gone = drive("sda", 0, Life.GONE)
     other = Verdict(Disk("sda", Kind.USB, Path("/dev/sda"), 1), False, "mounted at /mnt")
     shown = rows_of([gone], [other], frozenset((0,)))
     assert [(row.lun, row.reason) for row in shown] == [
         (0, "exported by the default"),
         (None, "mounted at /mnt"),
     ]
-    there = export("sda", 1)
+    there = drive("sda", 1)
     assert [row.lun for row in rows_of([gone, there], [there.verdict], None)] == [0, 1]
 
 
 def test_io_errors_are_told_by_disk_and_number() -> None:
-    one, two, good = export("mmcblk0", 0), export("nvme0n1", 1), export("nvme1n1", 2)
+    one, two, good = drive("mmcblk0", 0), drive("nvme0n1", 1), drive("nvme1n1", 2)
     one.io_errors, two.io_errors = 1, 34
     told = list(about_disks([one, two, good]))
     assert [each.message for each in told] == [
@@ -195,7 +195,7 @@ def test_io_errors_are_told_by_disk_and_number() -> None:
 
 @pytest.mark.parametrize("life", Life)
 def test_a_disk_that_left_with_unwritten_data_is_named(life: Life) -> None:
-    made = export("nvme0n1", 0, life)
+    made = drive("nvme0n1", 0, life)
     made.signal(Signal.LEFT)
     told = [each.message for each in about_disks([made])]
     unwritten = life in (Life.WRITING, Life.FLUSHING, Life.EJECTING, Life.FAILED)

@@ -20,8 +20,8 @@ def said(
     interruptions: int = 0,
     touched: bool = False,
 ) -> str:
-    link = Link(state, speed, for_s, interruptions, touched)
-    return "; ".join(problem.message for problem in about_link(link))
+    link = Link(state, speed, for_s, interruptions)
+    return "; ".join(problem.message for problem in about_link(link, touched=touched))
 
 
 def test_a_host_that_uses_the_disks_is_no_problem() -> None:
@@ -59,7 +59,7 @@ def test_a_suspend_is_a_host_that_sleeps_or_a_cable_that_is_out() -> None:
 def test_a_board_that_no_host_sets_up_blames_nothing_that_may_be_fine(state: str) -> None:
     assert said(state, for_s=PATIENCE_S - 0.1) == ""
     # usbip-vudc stays at `default` when the cable is pulled.
-    (problem,) = about_link(Link(state, "high-speed", PATIENCE_S))
+    (problem,) = about_link(Link(state, "high-speed", PATIENCE_S), touched=False)
     assert problem.message == (
         f"no host has set this board up (state: {state}):"
         " the cable may be out, or the PC off or asleep"
@@ -81,10 +81,10 @@ def test_interruptions_are_counted_in_words() -> None:
         st.text(),
         st.floats(0, 1e9),
         st.integers(0, 9),
-        st.booleans(),
-    )
+    ),
+    st.booleans(),
 )
-def test_every_advice_says_what_to_do(link: Link) -> None:
-    for problem in about_link(link):
+def test_every_advice_says_what_to_do(link: Link, touched: bool) -> None:
+    for problem in about_link(link, touched=touched):
         assert problem.message
         assert problem.hint

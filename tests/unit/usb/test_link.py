@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gadgetd.show.snapshot import controller
 from gadgetd.usb import controllers
 from gadgetd.usb.link import INTERRUPTION_S, Host
 from tests.unit.fakes import FakeLoop
@@ -90,21 +91,21 @@ def test_a_host_that_resets_is_counted_and_a_cable_that_is_plugged_anew_is_not(
     cable: Cable,
 ) -> None:
     cable.goes(*ENUMERATION)
-    assert cable.host.link(touched=True).interruptions == 0
+    assert cable.host.link.interruptions == 0
     for count in (1, 2):
         cable.goes("default", "addressed", "configured")
-        assert cable.host.link(touched=True).interruptions == count
+        assert cable.host.link.interruptions == count
     cable.goes("not attached", *ENUMERATION)
     cable.goes("not attached", "default", "addressed", "configured")
-    assert cable.host.link(touched=True).interruptions == 0
+    assert cable.host.link.interruptions == 0
 
 
 @pytest.mark.parametrize("state", ["not attached", "attached", "powered"])
 def test_resets_are_of_one_cable_and_one_host(cable: Cable, state: str) -> None:
     cable.goes(*ENUMERATION, "default", "configured")
-    assert cable.host.link(touched=True).interruptions == 1
+    assert cable.host.link.interruptions == 1
     cable.goes(state)
-    assert cable.host.link(touched=True).interruptions == 0
+    assert cable.host.link.interruptions == 0
 
 
 @pytest.mark.parametrize("began", [True, False])
@@ -114,23 +115,23 @@ def test_a_cable_that_was_out_for_a_while_is_no_reset_though_the_state_stays_at_
 ) -> None:
     # usbip-vudc tells of a pulled cable by `default`; see docs/kernel.md.
     cable.goes(*ENUMERATION, "default", "configured")
-    assert cable.host.link(touched=True).interruptions == 1
+    assert cable.host.link.interruptions == 1
     cable.goes("default")
     cable.loop.run_for(INTERRUPTION_S + 0.1)
-    assert cable.host.link(touched=True).interruptions == 0
+    assert cable.host.link.interruptions == 0
     cable.goes(*(("addressed", "configured") if began else ("configured",)))
-    assert cable.host.link(touched=True).interruptions == 0
+    assert cable.host.link.interruptions == 0
     cable.goes("default", "configured")
-    assert cable.host.link(touched=True).interruptions == 1
+    assert cable.host.link.interruptions == 1
 
 
 def test_what_we_did_to_the_host_ourselves_is_no_reset(cable: Cable) -> None:
     cable.goes(*ENUMERATION)
     cable.host.expect_anew()
     assert "arrived" in cable.goes("default", "addressed", "configured")
-    assert cable.host.link(touched=True).interruptions == 0
+    assert cable.host.link.interruptions == 0
     cable.goes("default", "configured")
-    assert cable.host.link(touched=True).interruptions == 1
+    assert cable.host.link.interruptions == 1
 
 
 def test_a_state_of_before_the_gadget_was_bound_makes_no_reset_of_the_first_connection(
@@ -141,15 +142,15 @@ def test_a_state_of_before_the_gadget_was_bound_makes_no_reset_of_the_first_conn
     cable.set("configured")
     cable.host.follow(UDC)
     cable.goes("default", "addressed", "configured")
-    assert cable.host.link(touched=True).interruptions == 0
+    assert cable.host.link.interruptions == 0
     cable.goes("default", "addressed", "configured")
-    assert cable.host.link(touched=True).interruptions == 1
+    assert cable.host.link.interruptions == 1
 
 
 def test_how_long_a_state_has_lasted_is_told(cable: Cable) -> None:
     cable.goes(*ENUMERATION)
     cable.loop.run_for(7)
-    assert cable.host.link(touched=False).for_s == pytest.approx(7, abs=0.1)
+    assert cable.host.link.for_s == pytest.approx(7, abs=0.1)
 
 
 def test_a_sleep_that_the_state_does_not_tell_is_seen_in_the_gadget(cable: Cable) -> None:
@@ -158,20 +159,20 @@ def test_a_sleep_that_the_state_does_not_tell_is_seen_in_the_gadget(cable: Cable
     gadget.mkdir(parents=True)
     (gadget / "suspended").write_text("1\n")
     cable.host.refresh()
-    assert cable.host.link(touched=True).state == "suspended"
+    assert cable.host.link.state == "suspended"
     # What is shown above the advice must not say otherwise.
-    shown = cable.host.controller("")
+    shown = controller(cable.host.link, "")
     assert shown is not None
     assert shown.state == "suspended"
     (gadget / "suspended").write_text("0\n")
     cable.host.refresh()
-    assert cable.host.link(touched=True).state == "configured"
+    assert cable.host.link.state == "configured"
 
 
 def test_the_controller_is_shown_as_it_is(cable: Cable) -> None:
     cable.goes(*ENUMERATION)
     cable.host.refresh()
-    shown = cable.host.controller("the only controller")
+    shown = controller(cable.host.link, "the only controller")
     assert shown is not None
     assert (shown.name, shown.state, shown.speed, shown.note) == (
         UDC,
@@ -187,7 +188,7 @@ def test_following_none_watches_nothing(cable: Cable) -> None:
     cable.host.follow("")
     assert cable.heard == ["left", "changed"]
     assert cable.loop.watched == set()
-    assert cable.host.controller("") is None
+    assert controller(cable.host.link, "") is None
 
 
 def test_following_another_controller_leaves_the_first(cable: Cable) -> None:
@@ -209,8 +210,8 @@ def test_a_controller_that_is_not_there_is_no_error(tmp_path: Path) -> None:
     cable = Cable(tmp_path)
     cable.host.follow("fe990000.usb")
     assert cable.host.state == ""
-    assert cable.host.controller("") is None
-    assert cable.host.link(touched=False).speed == ""
+    assert controller(cable.host.link, "") is None
+    assert cable.host.link.speed == ""
 
 
 def test_a_controller_that_has_gone_is_not_polled_for_ever(

@@ -6,16 +6,15 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 
-from gadgetd.blockscan import OwnGadget
 from gadgetd.configfs import ConfigFs
 from gadgetd.errors import GadgetError
 from gadgetd.usb import controllers
-from gadgetd.usb.gadget import Gadget, Lun
+from gadgetd.usb.gadget import Gadget, Lun, UsbIdentity
 
 NAME = "gadgetd"
 
 
-class Standing:
+class OwnGadget:
     """The gadget called gadgetd. Methods raise GadgetError where the kernel refuses a step."""
 
     def __init__(self, configfs: ConfigFs, sys: Path) -> None:
@@ -25,7 +24,7 @@ class Standing:
         """The controller the gadget is bound to; empty if it is not."""
         self.note = ""
         """Why this controller, or why none, in words."""
-        self.seen_as: OwnGadget | None = None
+        self.identity: UsbIdentity | None = None
         """What tells a host that it is ours."""
         self.before_removal: Callable[[], None] = lambda: None
         """Called when a gadget is off the bus and about to be removed."""
@@ -39,7 +38,7 @@ class Standing:
             standing = self._configfs.read_back(name)
             if name == NAME and bound and standing is not None:
                 self.udc, self.note = bound, "taken over from an earlier run"
-                self.seen_as = seen_as(standing)
+                self.identity = standing.identity
                 found = standing
             else:
                 self._configfs.unbind(name)
@@ -70,7 +69,7 @@ class Standing:
         """Replace what stands, if anything, by the whole of `wanted`. It is not bound yet."""
         self.remove()
         self._configfs.build(wanted)
-        self.seen_as = seen_as(wanted)
+        self.identity = wanted.identity
 
     def extend(self, wanted: Gadget) -> None:
         """Add what the gadget lacks; a host is disconnected for a moment."""
@@ -93,7 +92,7 @@ class Standing:
     def eject(self, number: int) -> bool:
         """Take the disk out of a LUN; False if the host has locked it."""
         try:
-            self._configfs.set_file(NAME, number, None)
+            self._configfs.take_out(NAME, number)
         except GadgetError as error:
             if error.errno != errno.EBUSY:
                 raise
@@ -117,7 +116,7 @@ class Standing:
             # A kernel without that attribute (it came with 6.0), or there is no such LUN.
             standing = self.read_back()
             if standing is not None and number in (lun.number for lun in standing.luns):
-                self._configfs.set_file(NAME, number, None)
+                self._configfs.take_out(NAME, number)
 
     def bind(self, wanted: str) -> bool:
         """Bind to a controller, by name or `auto`; False if there is none, and `note` says why."""
@@ -146,8 +145,3 @@ class Standing:
             self._configfs.teardown(NAME)
         finally:
             self.udc = ""
-
-
-def seen_as(gadget: Gadget) -> OwnGadget:
-    """Tell what a host, or this board as one, sees of a gadget."""
-    return OwnGadget(gadget.vendor_id, gadget.product_id, gadget.serial)
