@@ -108,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     insert.add_argument("disk", metavar="LUN|NAME")
     digest = command("hash", _hash, "print the SHA-256 of an exported disk")
     digest.add_argument("disk", metavar="LUN|NAME")
+    erase = command("erase", _erase, "discard all that is on a disk that no host has")
+    erase.add_argument("disk", metavar="NAME")
+    erase.add_argument("--yes", action="store_true", help="do not ask for the name once more")
     attach = command("attach", _attach, "make a change that waits for the host, at the host's cost")
     attach.add_argument("--yes", action="store_true", help="do not ask first")
     command("stop", _stop, "take all disks from the host and flush them; the daemon stays")
@@ -189,6 +192,13 @@ def _hash(options: argparse.Namespace) -> int:
     except KeyboardInterrupt as error:
         raise GadgetdError(f"interrupted: there is no sum of {options.disk}") from error
     print(f"{digest}  {disk.node}")
+    return OK
+
+
+def _erase(options: argparse.Namespace) -> int:
+    from gadgetd.control import erasure
+
+    erasure.run(options.disk, confirmed=options.yes)
     return OK
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gadgetd.config.load import load
-from gadgetd.config.settings import CONFIG
+from gadgetd.config.settings import CONFIG, Config
 from gadgetd.control import server
 from gadgetd.disks.counters import read_counters
-from gadgetd.disks.disk import Disk, Kind, Verdict
+from gadgetd.disks.disk import Disk, Found, Kind, Verdict
 from gadgetd.disks.hold import in_use
 from gadgetd.errors import ControlError, GadgetdError, Problem
 from gadgetd.show import wording
@@ -84,15 +84,11 @@ def scan(config_path: Path | None = None) -> list[Verdict]:
         exported = {row.disk.name for row in status.disks if row.lun is not None}
     except ControlError:
         pass  # None runs: look ourselves.
-    from gadgetd.blockscan import BlockScan
-    from gadgetd.board import read_board
     from gadgetd.disks.health import ask
     from gadgetd.export.choosing import choose
-    from gadgetd.export.plan import gadget
 
     config = load(config_path or CONFIG)
-    own = gadget(config, read_board(), (), "").identity
-    verdicts = choose(BlockScan().disks({own}), config)
+    verdicts = choose(look(config), config)
     health = ask([verdict.disk for verdict in verdicts])
     return [
         verdict._replace(exported=False, reason="in use on the board")
@@ -100,6 +96,15 @@ def scan(config_path: Path | None = None) -> list[Verdict]:
         else verdict
         for verdict in (each._replace(health=health.get(each.disk)) for each in verdicts)
     ]
+
+
+def look(config: Config) -> tuple[Found, ...]:
+    """List the disks from outside the daemon, each with what speaks against it."""
+    from gadgetd.blockscan import BlockScan
+    from gadgetd.board import read_board
+    from gadgetd.export.plan import gadget
+
+    return BlockScan().disks({gadget(config, read_board(), (), "").identity})
 
 
 def _verdict(row: DiskStatus) -> Verdict:
