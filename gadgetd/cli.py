@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(CONFIG)
         code = _dispatch(words)
         sys.stdout.flush()
+    except ConfigError as error:
+        return _complain_all(error)
     except GadgetdError as error:
         return _complain(error.message, error.hint, _code(error))
     except KeyboardInterrupt:
@@ -58,9 +60,14 @@ def _complain(message: str, hint: str, code: int) -> int:
     return code
 
 
+def _complain_all(error: ConfigError) -> int:
+    """Tell all errors of a file, and once what to do."""
+    for other in (error, *error.also)[:-1]:
+        _complain(other.message, "", BAD_CONFIG)
+    return _complain((error, *error.also)[-1].message, error.hint, BAD_CONFIG)
+
+
 def _code(error: GadgetdError) -> int:
-    if isinstance(error, ConfigError):
-        return BAD_CONFIG
     return NO_DAEMON if isinstance(error, ControlError) else FAILED
 
 
@@ -97,8 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--watch", action="store_true", help="show it anew whenever it changes")
     scan = command("scan", _scan, "list all disks and why each is exported or not; changes nothing")
     scan.add_argument("--json", action="store_true", help="for programs")
-    check = command("check", _check, "check a configuration file; changes nothing")
-    check.add_argument("file", type=Path, nargs="?", default=CONFIG, metavar="FILE")
+    check = command("check", _check, "check configuration files; changes nothing")
+    check.add_argument(
+        "files", type=Path, nargs="*", default=[CONFIG], metavar="FILE", help="- is standard input"
+    )
     run.add_argument("--config", type=Path, default=CONFIG, metavar="FILE")
     scan.add_argument("--config", type=Path, metavar="FILE", help="judge by another file")
     eject = command("eject", _eject, "take a disk from the host, flush it, and say when it is safe")
@@ -153,14 +162,31 @@ def _scan(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from gadgetd.config.load import load
+    code = OK
+    for file in options.files:
+        try:
+            _check_one(file)
+        except ConfigError as error:
+            code = _complain_all(error)
+    return code
 
-    if not os.path.exists(options.file):  # noqa: PTH110 - unlike Path.exists, it raises nothing
-        raise ConfigError("there is no such file", file=options.file)
-    load(options.file)
-    use = "; to use it: gadgetd reload" if options.file == CONFIG else ""
-    print(f"{options.file}: good{use}")
-    return OK
+
+def _check_one(file: Path) -> None:
+    from gadgetd.config.load import SIZE_LIMIT, load, parse
+    from gadgetd.config.pitfalls import pitfalls
+
+    if str(file) == "-":
+        config = parse(sys.stdin.buffer.read(SIZE_LIMIT + 1), file)
+    elif not os.path.exists(file):  # noqa: PTH110 - unlike Path.exists, it raises nothing
+        raise ConfigError("there is no such file", file=file)
+    else:
+        config = load(file)
+    doubts = list(pitfalls(config))
+    for sentence in doubts:
+        print(f"gadgetd: warning: {sentence}", file=sys.stderr)
+    count = f", with {len(doubts)} warning{'s' * (len(doubts) > 1)}" if doubts else ""
+    use = "; to use it: gadgetd reload" if file == CONFIG else ""
+    print(f"{file}: good{count}{use}")
 
 
 def _eject(options: argparse.Namespace) -> int:

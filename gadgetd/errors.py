@@ -33,8 +33,11 @@ class ConfigError(GadgetdError):
     """The configuration cannot be used. Lines and columns count from 1; 0 where there is none.
 
     `key` is the path of the offending key (`disks[1].kind`), empty for a file that does not parse.
-    `expected` says what would have been right; it is part of the printed sentence.
+    `expected` says what would have been right; it is part of the printed sentence. `also` are the
+    other errors of the same file, in its order.
     """
+
+    also: tuple[ConfigError, ...] = ()
 
     def __init__(
         self,

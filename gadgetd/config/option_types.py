@@ -301,7 +301,11 @@ class Choice(Value):
         for word in self.words:
             if given.text == word:
                 return word
-        raise Refused(f"{shown(given.text)} is not {self.noun}")
+        from difflib import get_close_matches  # slow to import, and only an error needs it
+
+        near = get_close_matches(given.text.lower()[:40], self.words, n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise Refused(f"{shown(given.text)} is not {self.noun}{meant}")
 
 
 class Several(Value):

@@ -6,7 +6,9 @@ of the example all come from here. A new option is one row here and one field in
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Mapping as MappingType
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,51 +165,68 @@ TABLE: tuple[Option | Section, ...] = (
 
 
 def read(root: Node | None, file: Path) -> Config:
-    """The configuration in a tree of nodes; the defaults if it is empty. Raises ConfigError."""
+    """The configuration in a tree of nodes; the defaults if it is empty.
+
+    Raises the first ConfigError, which has all others with it.
+    """
     if root is None or (isinstance(root, Scalar) and not root.quoted and not root.text):
         return Config(source=file)
     walk = _Walk(file)
     values = walk.mapping(root, "", TABLE)
+    if walk.errors:
+        first, *others = walk.errors
+        first.also = tuple(others)
+        raise first
     return Config(source=file, **values)
 
 
 class _Walk:
-    """The walk over one file."""
+    """The walk over one file. With `errors`, what it returns is of no use."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self.errors: list[ConfigError] = []
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Note an error and go on behind it: whoever corrects a file wants to know of all."""
+        try:
+            yield
+        except ConfigError as error:
+            self.errors.append(error)
 
     def mapping(self, node: Node, path: str, table: tuple[Option | Section, ...]) -> dict[str, Any]:
-        """The values of a mapping, by field of config.py."""
+        """The values of a mapping, by field of config.py. Raises ConfigError if it is none."""
         rows = {row.key: row for row in table}
         if not isinstance(node, Mapping):
             raise self._wrong(node, path, f"a mapping of {', '.join(rows)}")
         values: dict[str, Any] = {}
         for text, (key, value) in node.entries.items():
-            row = rows.get(text)
-            if row is None:
-                raise self._unknown(key, join(path, text), rows)
-            inner = join(path, text)
-            if isinstance(row, Option):
-                values[row.attribute] = self._option(value, inner, row)
-            elif row.listed:
-                values[row.key] = tuple(self._rules(value, inner, row))
-            else:
-                values[row.key] = self._section(value, inner, row)
+            row, inner = rows.get(text), join(path, text)
+            with self._going_on():
+                if row is None:
+                    raise self._unknown(key, inner, rows)
+                if isinstance(row, Option):
+                    values[row.attribute] = self._option(value, inner, row)
+                elif row.listed:
+                    values[row.key] = tuple(self._rules(value, inner, row))
+                else:
+                    values[row.key] = self._section(value, inner, row)
         return values
 
     def _option(self, node: Node, path: str, option: Option) -> object:
         kind = option.value
         if isinstance(kind, Several) and isinstance(node, Sequence):
-            words = [
-                self._value(item, f"{path}[{at}]", kind.item) for at, item in enumerate(node.items)
-            ]
-            twice = next((at for at, word in enumerate(words) if word in words[:at]), None)
-            if twice is not None:
-                problem = f"{words[twice]} is there twice"
-                raise self._error(node.items[twice], f"{path}[{twice}]", problem)
-            if not words:
+            if not node.items:
                 raise self._error(node, path, "the list is empty", kind.expected)
+            words: list[object] = []
+            for at, item in enumerate(node.items):
+                inner = f"{path}[{at}]"
+                with self._going_on():
+                    word = self._value(item, inner, kind.item)
+                    if word in words:
+                        raise self._error(item, inner, f"{word} is there twice")
+                    words.append(word)
             return tuple(words)
         return self._value(node, path, kind)
 
@@ -220,9 +239,10 @@ class _Walk:
             raise self._error(node, path, str(refusal), value.expected) from refusal
 
     def _section(self, node: Node, path: str, section: Section) -> object:
+        errors = len(self.errors)
         values = self.mapping(node, path, section.options)
         result = section.type(**values)
-        if isinstance(result, Writeback):
+        if isinstance(result, Writeback) and len(self.errors) == errors:
             self._check_writeback(node, path, result)
         return result
 
@@ -231,19 +251,24 @@ class _Walk:
             raise self._wrong(node, path, 'a list of rules, each such as - name: "nvme*"')
         rules: list[DiskRule | DiskMatch] = []
         for at, item in enumerate(node.items):
-            inner = f"{path}[{at}]"
-            values = self.mapping(item, inner, section.options)
-            asked = {
-                row.attribute: values.pop(row.attribute) for row in MATCH if row.attribute in values
-            }
-            if not asked:
-                problem = "the rule matches every disk"
-                wanted = f'one of {", ".join(row.key for row in MATCH)}; name: "*" is every disk'
-                raise self._error(item, inner, problem, wanted)
-            match = DiskMatch(**asked, line=item.line)
-            self._check_sizes(item, inner, match)
-            rules.append(match if section.type is DiskMatch else DiskRule(match, **values))
+            with self._going_on():
+                rules.append(self._rule(item, f"{path}[{at}]", section))
         return rules
+
+    def _rule(self, item: Node, path: str, section: Section) -> DiskRule | DiskMatch:
+        errors = len(self.errors)
+        values = self.mapping(item, path, section.options)
+        asked = {
+            row.attribute: values.pop(row.attribute) for row in MATCH if row.attribute in values
+        }
+        # One that was to ask something, and was written wrongly, is not called unfinished as well.
+        if not asked and len(self.errors) == errors:
+            problem = "the rule matches every disk"
+            wanted = f'one of {", ".join(row.key for row in MATCH)}; name: "*" is every disk'
+            raise self._error(item, path, problem, wanted)
+        match = DiskMatch(**asked, line=item.line)
+        self._check_sizes(item, path, match)
+        return match if section.type is DiskMatch else DiskRule(match, **values)
 
     def _check_sizes(self, node: Node, path: str, match: DiskMatch) -> None:
         low, high = match.min_size_bytes, match.max_size_bytes

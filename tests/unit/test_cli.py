@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -306,6 +307,45 @@ def test_a_bad_file_is_told_with_its_place_and_has_an_exit_code_of_its_own(
     error = capsys.readouterr().err
     assert f"{path}{told}" in error
     assert "Traceback" not in error
+
+
+def test_each_error_of_each_file_is_told_and_once_what_to_do(
+    tmp_path: Path, capsys: Output
+) -> None:
+    good, bad, worse = (tmp_path / f"{name}.yaml" for name in ("good", "bad", "worse"))
+    good.write_text("slots: 2\n")
+    bad.write_text("slot: 2\nled: true\n")
+    worse.write_text("a: [\n")
+    assert main(["check", str(bad), str(good), str(worse)]) == BAD_CONFIG
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert said.out == f"{good}: good\n"
+    assert f"{bad}:1:1: slot: unknown key (did you mean slots?)" in lines[0]
+    assert f"{bad}:2:6: led: " in lines[1]
+    assert lines[2] == f"  correct it; to try it: gadgetd check {bad}"
+    assert f"{worse}:2:" in lines[3]
+
+
+def test_standard_input_is_checked_as_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"slots: 2\n")))
+    assert main(["check", "-"]) == OK
+    assert capsys.readouterr().out == "-: good\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"slots: two\n")))
+    assert main(["check", "-"]) == BAD_CONFIG
+    assert "gadgetd: -:1:8: slots: " in capsys.readouterr().err
+
+
+def test_what_is_hardly_meant_is_a_warning_and_the_file_is_good(
+    tmp_path: Path, capsys: Output
+) -> None:
+    path = tmp_path / "gadgetd.yaml"
+    path.write_text("disks:\n  - kind: nvme\n  - name: nvme0n1\n")
+    assert main(["check", str(path)]) == OK
+    said = capsys.readouterr()
+    assert said.out == f"{path}: good, with 1 warning\n"
+    assert said.err.startswith(f"gadgetd: warning: {path}:3: this rule can never match")
 
 
 @pytest.mark.parametrize("name", ["missing.yaml", ".", "x" * 5000, "a\0b"], ids=lambda n: n[:9])

@@ -286,7 +286,7 @@ ERRORS = [
     ("disks:\n- min_size: 2GB\n  max_size: 1GB", 3, 13, "disks[0].max_size", "at least min_size"),
     # Kinds
     ("disks:\n  - name: a\n    kind: nvem", 3, 11, "disks[0].kind",
-     "'nvem' is not a kind; expected one of emmc, sd, nvme, sata, usb, other"),
+     "'nvem' is not a kind (did you mean nvme?); expected one of emmc, sd, nvme, sata, usb, other"),
     ("disks: [{kind: [sd, NVMe]}]", 1, 21, "disks[0].kind[1]", "'NVMe' is not a kind"),
     ("disks: [{kind: [sd, sd]}]", 1, 21, "disks[0].kind[1]", "sd is there twice"),
     ("disks: [{kind: []}]", 1, 16, "disks[0].kind", "the list is empty"),
@@ -445,10 +445,47 @@ def test_an_error_says_where_and_what_was_expected(
     assert error.hint
 
 
+def also(text: str) -> list[str]:
+    """Every error of a file but the first, less the file's name and what was expected."""
+    errors = refusal(text).also
+    return [str(each).removeprefix(f"{FILE}:").partition(";")[0] for each in errors]
+
+
+def test_all_errors_of_a_file_are_told_at_once() -> None:
+    text = """\
+slot: 2
+disks:
+  - kind: [nvem, sd, sd]
+    labl: Boot
+  - label: "alone"
+  - kind: usb
+    min_size: 2GB
+    max_size: 1GB
+usb:
+  acm: yes
+exclude: nvme
+"""
+    assert also(text) == [
+        "3:12: disks[0].kind[0]: 'nvem' is not a kind (did you mean nvme?)",
+        "3:22: disks[0].kind[2]: sd is there twice",
+        "4:5: disks[0].labl: unknown key (did you mean label?)",
+        "5:5: disks[1]: the rule matches every disk",
+        "8:15: disks[2].max_size: less than min_size",
+        "10:8: usb.acm: 'yes' is not written plainly",
+        "11:10: exclude: 'nvme' is a single value",
+    ]
+
+
+def test_one_error_is_not_told_as_two() -> None:
+    # The rule asks for something, wrongly; the bounds cross only if one goes by the default.
+    assert also("disks:\n  - kind: nvem\n") == []
+    assert also("writeback:\n  dirty_bytes: 1\n  dirty_background_bytes: 8MiB\n") == []
+
+
 def test_the_sentence_as_the_documentation_shows_it() -> None:
     assert str(refusal("disks:\n  - name: a\n    kind: nvem")) == (
-        "/etc/gadgetd.yaml:3:11: disks[0].kind: 'nvem' is not a kind; "
-        "expected one of emmc, sd, nvme, sata, usb, other, or a list of them"
+        "/etc/gadgetd.yaml:3:11: disks[0].kind: 'nvem' is not a kind "
+        "(did you mean nvme?); expected one of emmc, sd, nvme, sata, usb, other, or a list of them"
     )
 
 
