@@ -67,6 +67,16 @@ class BlockScan:
         """Give the descriptor that is readable when a uevent has come."""
         return int(self._monitor.fileno())
 
+    def open_mounts(self) -> int:
+        """Open the table of mounts, of which poll(2) tells a change; -1 without the kernel's own.
+
+        A disk that is unmounted on the board can be exported from then on.
+        """
+        try:
+            return os.open(self._proc / "self" / "mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return -1
+
     def drain(self) -> frozenset[str]:
         """Read all events that have come and tell the subsystems they were about.
 

@@ -297,10 +297,12 @@ class ConfigFs:
     def _read_rows(self, path: Path, rows: Sequence[Attribute]) -> dict[str, Any]:
         fields = {}
         for row in rows:
+            if row.fleeting:
+                continue
             text = self._text(path / row.name)
             if row.field:
                 fields[row.field] = row.codec.parse(text)
-            elif text != row.text(None) and not row.fleeting:
+            elif text != row.text(None):
                 raise ValueError(f"{path / row.name}: {text}")
         return fields
 

@@ -87,9 +87,9 @@ class ControlError(GadgetdError):
     """The daemon cannot be reached, or it refused a command."""
 
 
-def problem_of(error: GadgetdError) -> Problem:
+def problem_of(error: GadgetdError | None) -> Problem | None:
     """Give what a status shows of an error."""
     if isinstance(error, ConfigError):
         where = (str(error.file), error.line, error.column, error.key, error.expected)
         return Problem(error.message, error.hint, *where)
-    return Problem(error.message, error.hint)
+    return Problem(error.message, error.hint) if error is not None else None

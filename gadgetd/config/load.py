@@ -17,6 +17,29 @@ SIZE_LIMIT = 64 << 10
 """Bytes of a configuration file that are read at most."""
 
 
+class ConfigFile:
+    """The configuration of the board with this serial number, as it was last read well."""
+
+    def __init__(self, path: Path, serial: str) -> None:
+        self._path = path
+        self._serial = serial
+        self.config: Config | None = None
+        """None while there is none that can be used."""
+        self.error: ConfigError | None = None
+        """What is wrong with the file, if something is; then `config` is what it was before."""
+
+    def read(self) -> None:
+        """Read it again."""
+        try:
+            self.config, self.error = load_for(self._path, self._serial), None
+        except ConfigError as error:
+            self.error = error
+
+    def forget(self) -> None:
+        """Use none until it is read again."""
+        self.config = None
+
+
 def load(path: Path) -> Config:
     """The configuration in the file; the defaults if there is no file.
 

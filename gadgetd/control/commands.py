@@ -9,7 +9,8 @@ from gadgetd.console import Panel
 from gadgetd.control.server import Reply
 from gadgetd.daemon import Daemon
 from gadgetd.errors import ControlError
-from gadgetd.export.drive import Drive, Waits
+from gadgetd.export.drive import Drive
+from gadgetd.export.outcome import Waits
 from gadgetd.status import Life, Phase, to_json
 
 Request = dict[str, Any]
@@ -56,7 +57,7 @@ class Commands:
 
     def _insert(self, request: Request, reply: Reply) -> None:
         drive = self._find(request)
-        if self._daemon.stopping:
+        if self._daemon.shutdown.stop.under_way:
             raise ControlError("it is stopping", hint="wait a moment, then: gadgetd start")
         if not drive.ejected:
             raise ControlError(f"{drive.name} cannot be inserted: it was not ejected")
@@ -68,7 +69,7 @@ class Commands:
 
     def _attach(self, request: Request, reply: Reply) -> None:
         """Make a change that waits; without `confirmed`, say only what it takes from the host."""
-        if self._daemon.waits is not Waits.IDLE:
+        if self._daemon.outcome.waits is not Waits.IDLE:
             raise ControlError("nothing waits for the host to let go of the disks")
         with_host = [drive.name for drive in self._daemon.drives if drive.inserted]
         if request.get("confirmed"):
@@ -88,14 +89,14 @@ class Commands:
         reply({"ok": True})
 
     def _stop(self, _request: Request, reply: Reply) -> None:
-        if self._daemon.status.phase is Phase.STOPPED and not self._daemon.stopping:
+        if self._daemon.status.phase is Phase.STOPPED and not self._daemon.shutdown.stop.under_way:
             raise ControlError("nothing is exported: it is stopped already")
         self._daemon.stop(
             lambda: reply(
                 {
                     "ok": True,
                     "safe": self._daemon.status.safe_to_unplug,
-                    "flushed": self._daemon.ending.flushed,
+                    "flushed": self._daemon.shutdown.stop.flushed,
                 }
             )
         )
@@ -106,7 +107,7 @@ class Commands:
             return
         if self._daemon.status.phase is not Phase.STOPPED:
             raise ControlError("it is not stopped", hint="to read the file again: gadgetd reload")
-        if self._daemon.stopping:
+        if self._daemon.shutdown.stop.under_way:
             raise ControlError(
                 "it is still stopping", hint="disks are being flushed; wait a moment"
             )

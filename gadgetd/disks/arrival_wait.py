@@ -12,15 +12,17 @@ class ArrivalWait:
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
+        self.awaited: tuple[Pending, ...] = ()
+        """Those whose time was not over at the last look."""
 
-    def still(
+    def look(
         self, pending: Sequence[Pending], certain_s: float, uncertain_s: float, now: float
-    ) -> tuple[tuple[Pending, ...], float]:
-        """Give those of `pending` whose time is not over, and in how long the first one's is."""
+    ) -> float:
+        """Note which are on their way; returns in how long the time of the first is over."""
         self._since = {each.key: self._since.get(each.key, now) for each in pending}
         left_s = {
             each.key: (certain_s if each.certain else uncertain_s) - (now - self._since[each.key])
             for each in pending
         }
-        awaited = tuple(each for each in pending if left_s[each.key] > 0)
-        return awaited, min((left_s[each.key] for each in awaited), default=0.0)
+        self.awaited = tuple(each for each in pending if left_s[each.key] > 0)
+        return min((left_s[each.key] for each in self.awaited), default=0.0)

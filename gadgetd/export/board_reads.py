@@ -11,7 +11,7 @@ from functools import partial
 
 from gadgetd.eventloop import Loop
 from gadgetd.export.drive import Drive
-from gadgetd.export.exporter import Exporter
+from gadgetd.export.drives import Drives
 
 
 class BoardReads:
@@ -20,9 +20,9 @@ class BoardReads:
     `counted` is called after each look at a disk's counters, which may tell of a host's writes.
     """
 
-    def __init__(self, loop: Loop, exporter: Exporter, counted: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, drives: Drives, counted: Callable[[], None]) -> None:
         self._loop = loop
-        self._exporter = exporter
+        self._drives = drives
         self._counted = counted
 
     def begin(self, drive: Drive, pid: int) -> None:
@@ -42,5 +42,5 @@ class BoardReads:
         drive.board_readers -= 1
 
     def _count(self, drive: Drive) -> None:
-        self._exporter.count(drive)
+        self._drives.count(drive)
         self._counted()

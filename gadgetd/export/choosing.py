@@ -23,6 +23,11 @@ def choose(found: Sequence[Found], config: Config) -> tuple[Verdict, ...]:
     return tuple(_judge(one, config) for one in sorted(found, key=_order))
 
 
+def choose_none(found: Sequence[Found], reason: str) -> tuple[Verdict, ...]:
+    """Export no disk; `reason` is that of those which the scan does not refuse."""
+    return tuple(Verdict(one.disk, exported=False, reason=one.refusal or reason) for one in found)
+
+
 def identity(disk: Disk) -> str:
     """Tell a disk from all others, across its going and coming back.
 

@@ -103,18 +103,6 @@ QUIET_S = 2.0
 the kernel begins to write what is dirty (see writeback.py), so a host that writes is noticed."""
 
 
-class Waits(Enum):
-    """What a change of the gadget has to wait for."""
-
-    NOTHING = auto()
-    CONTROLLER = auto()
-    """None is free, or there is none."""
-    IDLE = auto()
-    """All disks have to be disconnected for a moment, and the host uses them."""
-    LOCK = auto()
-    """The host has locked a medium, as a Linux host does with every disk it has open."""
-
-
 class Drive:
     """A disk and its LUN. Times are seconds of the loop's clock.
 

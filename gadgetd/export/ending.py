@@ -7,10 +7,12 @@ from collections.abc import Callable
 from functools import partial
 
 from gadgetd.config.settings import Config, OnEjected
-from gadgetd.errors import GadgetdError, Problem, problem_of
+from gadgetd.errors import GadgetdError
 from gadgetd.eventloop import Alarms
 from gadgetd.export.drive import Drive
-from gadgetd.export.exporter import Exporter
+from gadgetd.export.drives import Drives
+from gadgetd.export.outcome import Stop
+from gadgetd.export.own_gadget import OwnGadget
 from gadgetd.status import Life
 
 _POWER = {OnEjected.POWEROFF: signal.SIGUSR2, OnEjected.REBOOT: signal.SIGTERM}
@@ -55,26 +57,18 @@ class AfterEject:
 class Shutdown:
     """Disconnects the host at once, and takes the gadget down once the disks are flushed.
 
-    Flushing is the caller's. Nothing is raised: what the kernel refuses is in `problem`.
+    `close` does the latter. Flushing is the caller's. Nothing is raised: what the kernel refuses
+    is in `stop`.
     """
 
-    def __init__(self, exporter: Exporter) -> None:
-        self._exporter = exporter
+    def __init__(self, gadget: OwnGadget, drives: Drives, close: Callable[[], None]) -> None:
+        self._gadget = gadget
+        self._drives = drives
+        self._close = close
         self._then: list[Callable[[], None]] = []
-        self._disconnected = True
-        self.begun = False
-        """Nothing is to be exported, until `end`."""
-        self._taken = False
-        self.safely: bool | None = None
-        """The host had let go of every disk and all is on them; None until the gadget is down."""
-        self.flushed = False
-        """All that arrived from the host is on the disks."""
-        self.problem: Problem | None = None
-
-    @property
-    def under_way(self) -> bool:
-        """Disks are still being flushed."""
-        return bool(self._then)
+        self._disconnected = self._down = self._taken = False
+        self.stop = Stop()
+        """How far it has come. Nothing is to be exported from `begin` to `end`."""
 
     def begin(self, then: Callable[[], None], *, host: bool) -> bool:
         """Disconnect the host, and have `then` called in the end. `host`: there is one.
@@ -82,38 +76,41 @@ class Shutdown:
         Returns False if there is no more to do for it: it joins a stop that is under way, or all
         is stopped already. Then nothing new is said either, least of all of a safe board.
         """
-        if self.begun and not self.under_way and self.problem is None:
+        if self.stop.begun and not self.stop.under_way and self.stop.error is None:
             then()
             return False
         self._then.append(then)
         if len(self._then) > 1:
             return False
-        self._taken |= host and any(e.inserted for e in self._exporter.drives.values())
-        self.begun, self._disconnected, self.problem = True, True, None
+        self._taken |= host and any(drive.inserted for drive in self._drives.values())
+        self._disconnected = True
+        self.stop = self.stop._replace(begun=True, under_way=True, error=None)
         try:
-            self._exporter.gadget.disconnect()
+            self._gadget.disconnect()
         except GadgetdError as error:
             # The host can go on writing, so whatever is flushed now proves nothing.
             self._disconnected = False
-            self.problem = problem_of(error)
+            self.stop = self.stop._replace(error=error)
         return True
 
     def finish(self) -> list[Callable[[], None]]:
         """Take the gadget down if no disk is being flushed; returns what is to be called then."""
-        if not self._then or any(each.flush for each in self._exporter.drives.values()):
+        if not self.stop.under_way or any(d.flush for d in self._drives.values()):
             return []
-        if self.safely is None:  # Else this is a second stop, of nothing.
-            self.flushed = self._disconnected and self._exporter.written
+        if not self._down:  # Else this is a second stop, of nothing.
+            flushed = self._disconnected and self._drives.written
             # What a host that was there had in its own RAM is lost, and nobody here knows of it.
-            self.safely = self.flushed and not self._taken and not self._exporter.torn
+            safe = flushed and not self._taken and not self._drives.torn
+            self.stop = self.stop._replace(flushed=flushed, safe=safe)
+            self._down = True
+        self.stop = self.stop._replace(under_way=False)
         try:
-            self._exporter.close()
+            self._close()
         except GadgetdError as error:
-            self.problem = problem_of(error)
+            self.stop = self.stop._replace(error=error)
         callbacks, self._then = self._then, []
         return callbacks
 
     def end(self) -> None:
         """Let disks be exported again; the word of this stop does not hold any more."""
-        self.begun, self.safely, self.problem = False, None, None
-        self.flushed = self._taken = False
+        self.stop, self._down, self._taken = Stop(), False, False

@@ -119,7 +119,7 @@ class LunMemory:
         self._ejected: set[int] = set()
         self._displaced: set[str] = set()
         self.numbers = self._remembered.luns
-        """The LUN numbers that an earlier run had given."""
+        """The LUN numbers of all disks that we, or an earlier run, have exported."""
         self.unproved = set(self._remembered.in_doubt)
         """LUNs of an earlier run that we have not had: what the host wrote there may be lost."""
         self.adopting = False
@@ -130,10 +130,9 @@ class LunMemory:
         self.adopting = True
         self._ejected = set(empty) & self._remembered.shown
 
-    def displace(
-        self, known: Mapping[str, int], new: Mapping[str, int], drives: Mapping[int, Drive]
-    ) -> None:
-        """Note the disks whose number another disk in their place has taken."""
+    def renumber(self, new: Mapping[str, int], drives: Mapping[int, Drive]) -> None:
+        """Use these numbers, and note the disks whose own another in their place has taken."""
+        known, self.numbers = self.numbers, new
         for name in known.keys() - new.keys():
             drive = drives.get(known[name])
             if known[name] in self.unproved or (drive is not None and drive.lost):
@@ -158,27 +157,25 @@ class LunMemory:
         if was_known:
             self.unproved.discard(number)
 
-    def remember(self, luns: Mapping[str, int], drives: Iterable[Drive]) -> None:
+    def remember(self, drives: Iterable[Drive]) -> None:
         """Write down what a daemon needs that comes after us, if it has changed."""
-        numbers = record(luns, drives, self.unproved, self._remembered.failed & self.unproved)
-        if numbers != self._remembered and save(self._file, numbers):
-            self._remembered = numbers
+        failed = self._remembered.failed & self.unproved
+        found = record(self.numbers, drives, self.unproved, failed)
+        if found != self._remembered and save(self._file, found):
+            self._remembered = found
 
-    def leave(self, luns: Mapping[str, int], drives: Iterable[Drive]) -> None:
+    def leave(self, drives: Iterable[Drive]) -> None:
         """End all exporting: begin anew here, and leave to another daemon what is in doubt."""
         drives = [drive for drive in drives if not drive.written]
         failed = {e.number for e in drives} | (self._remembered.failed & self.unproved)
         doubted = {*failed, *self.unproved}
-        kept = {name: number for name, number in luns.items() if number in doubted}
-        if luns:  # Else this is a second end, and the first has left what there is.
+        kept = {name: number for name, number in self.numbers.items() if number in doubted}
+        if self.numbers:  # Else this is a second end, and the first has left what there is.
             self._remembered = LunRecord(
                 kept, failed=frozenset(failed), unproved=frozenset(self.unproved)
             )
             save(self._file, self._remembered)
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin anew: a person has been told."""
+        self.numbers = {}
         self.unproved.clear()
         self._ejected.clear()
         self._displaced.clear()

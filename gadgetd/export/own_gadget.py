@@ -24,6 +24,10 @@ class OwnGadget:
         """The controller the gadget is bound to; empty if it is not."""
         self.note = ""
         """Why this controller, or why none, in words."""
+        self.standing: Gadget | None = None
+        """What was last read back."""
+        self.luns: frozenset[int] = frozenset()
+        """The LUNs that the host can see, empty ones included."""
         self.identity: UsbIdentity | None = None
         """What tells a host that it is ours."""
         self.before_removal: Callable[[], None] = lambda: None
@@ -59,7 +63,8 @@ class OwnGadget:
 
     def read_back(self) -> Gadget | None:
         """Read what stands; None if that is nothing, or not finished."""
-        return self._configfs.read_back(NAME)
+        self.standing = self._configfs.read_back(NAME)
+        return self.standing
 
     def is_empty(self, number: int) -> bool:
         """Tell whether a LUN has no medium."""
@@ -144,4 +149,4 @@ class OwnGadget:
             self.before_removal()
             self._configfs.teardown(NAME)
         finally:
-            self.udc = ""
+            self.udc, self.luns = "", frozenset()

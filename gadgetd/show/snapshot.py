@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gadgetd.config.settings import AUTO, BOARDS, Config
-from gadgetd.disks.disk import Disk, Pending, Verdict
-from gadgetd.errors import GadgetdError, Problem
-from gadgetd.export.drive import Drive, Waits
-from gadgetd.status import Controller, DiskStatus, Life, Phase
+from gadgetd.disks.disk import Disk, Pending
+from gadgetd.errors import ConfigError, Problem, problem_of
+from gadgetd.export.drive import Drive
+from gadgetd.export.outcome import Exported, Outcome, Stop, Waits
+from gadgetd.status import Controller, DiskStatus, Life, Phase, Status
 from gadgetd.usb.link import Link
 
 if TYPE_CHECKING:
@@ -30,68 +31,78 @@ _REFUSED = "the kernel refused the change that was to add it; to try again: gadg
 
 
 class Facts(NamedTuple):
-    """What decides the phase. Times are in seconds."""
+    """What the daemon knows at one moment."""
 
     config: Config | None
-    config_problem: Problem | None = None
-    problem: Problem | None = None
-    """The kernel refused a step."""
-    awaited: Sequence[Pending] = ()
-    drives: Sequence[Drive] = ()
-    """The disks that are exported or to be exported, those that were ejected or left included."""
-    visible: Collection[int] = ()
-    """The LUNs that the gadget has."""
-    refused: bool = False
-    """The kernel refused a change of the gadget while others are exported."""
-    bound: bool = False
-    wants_gadget: bool = False
-    """There is something to export: a disk, an empty slot, a serial console."""
-    note: str = ""
-    """Why there is no controller."""
-    controllers: int = 0
-    """How many the board has, whoever uses them; asked only while the gadget is not bound."""
-    without_controller_s: float = 0.0
-    stopped: bool = False
-    stopping: bool = False
-    """Stopped, and disks are still being flushed."""
-    flushed: bool = False
-    """Stopped while a host had disks: all that arrived is on them, which is all that is known."""
+    config_error: ConfigError | None = None
+    """What is wrong with the file now; `config` may be from before."""
     starting: bool = False
     """The disks have not been looked at yet."""
+    awaited: Sequence[Pending] = ()
+    outcome: Outcome = Outcome()
+    exported: Exported = Exported()
+    stop: Stop = Stop()
+    link: Link = Link()
+    controllers: int = 0
+    """How many the board has, whoever uses them; asked only while the gadget is not bound."""
+    locked: Sequence[str] = ()
+    """The disks that the host had open when a change that disconnects it was considered."""
+    serial_console: str = ""
     health: Mapping[Disk, Health | None] = {}
     """What the disks have told of their wear."""
+    advice: Sequence[Problem] = ()
+    """What else is wrong on the board: its consoles, the kernel's bounds."""
+
+
+def status_of(facts: Facts, before: Status) -> Status:
+    """Put the status together; the version and the board are those of the one before."""
+    phase, message, problem = phase_of(facts)
+    return before._replace(
+        phase=phase,
+        message=message,
+        problem=problem,
+        advice=tuple(_advice(facts)),
+        controller=controller(facts.link, facts.exported.note),
+        disks=rows(facts, exported=phase is Phase.EXPORTED),
+        safe_to_unplug=facts.stop.safe if facts.stop.begun else facts.exported.all_ejected,
+        serial_console=facts.serial_console,
+    )
 
 
 def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
     """Give the phase, the headline and the problem that keeps the disks from the host."""
-    if facts.stopping:
-        return Phase.STOPPED, "stopping: flushing the disks, do not unplug", facts.problem
-    if facts.stopped and facts.flushed:
-        return Phase.STOPPED, _FLUSHED, facts.problem
-    if facts.stopped:
-        return Phase.STOPPED, "stopped: nothing is exported; to go on: gadgetd start", facts.problem
+    if facts.stop.begun:
+        return Phase.STOPPED, _stopped(facts.stop), problem_of(facts.stop.error)
     if facts.config is None:
         message = "the configuration is wrong: nothing is exported"
-        if is_lock(facts.config_problem):
+        if facts.config_error is not None and is_lock(facts.config_error):
             message = "locked: this board is not one of boards: nothing is exported"
-        return Phase.CONFIG_ERROR, message, facts.config_problem
+        return Phase.CONFIG_ERROR, message, _config_problem(facts)
     if facts.starting:
         return Phase.STARTING, "starting", None
-    if facts.problem is not None:
-        return Phase.FAILED, "the disks cannot be exported; trying again", facts.problem
-    there = [drive for drive in facts.drives if drive.life is not Life.GONE]
-    if facts.bound and there:
-        return Phase.EXPORTED, _exported(there, facts.visible), None
+    if problem := problem_of(facts.outcome.error):
+        return Phase.FAILED, "the disks cannot be exported; trying again", problem
+    there = [drive for drive in facts.exported.drives if drive.life is not Life.GONE]
+    if facts.exported.bound and there:
+        return Phase.EXPORTED, _exported(there, facts.exported.luns), None
     if facts.awaited:
         names = ", ".join(pending.text for pending in facts.awaited)
         return Phase.WAITING_FOR_DISKS, f"waiting for {names}", None
-    if facts.bound or not facts.wants_gadget:
+    if facts.exported.bound or not facts.outcome.wants_gadget:
         # Bound to show the host empty LUNs, slots among them, or a serial console.
         return Phase.WAITING_FOR_DISKS, _NO_DISK, None
     named = facts.config.usb.udc
     which = "a USB device controller" if named == AUTO else f"USB device controller {named}"
     message = f"{_count(len(there))} ready; waiting for {which}"
     return Phase.WAITING_FOR_UDC, message, _no_controller(facts, facts.config)
+
+
+def _stopped(stop: Stop) -> str:
+    if stop.under_way:
+        return "stopping: flushing the disks, do not unplug"
+    if stop.flushed and not stop.safe:
+        return _FLUSHED
+    return "stopped: nothing is exported; to go on: gadgetd start"
 
 
 def _exported(there: Sequence[Drive], visible: Collection[int]) -> str:
@@ -106,7 +117,7 @@ def _exported(there: Sequence[Drive], visible: Collection[int]) -> str:
 
 def _no_controller(facts: Facts, config: Config) -> Problem | None:
     limit_s, hint = config.wait.udc_s, _TAKEN
-    if facts.without_controller_s < limit_s:
+    if facts.link.without_controller_s < limit_s:
         return None
     if not facts.controllers:
         hint = _NO_CONTROLLER
@@ -114,39 +125,51 @@ def _no_controller(facts: Facts, config: Config) -> Problem | None:
         hint = _MISNAMED
     waited = f" after {limit_s:g} s" if limit_s else ""
     # What is missing, for how long, and only then what there is instead.
-    return Problem(re.sub("(?=[:;] |$)", waited, facts.note, count=1), hint)
+    return Problem(re.sub("(?=[:;] |$)", waited, facts.exported.note, count=1), hint)
 
 
-def is_lock(problem: Problem | None) -> bool:
+def is_lock(error: ConfigError) -> bool:
     """Whether it is the board lock, whose error has no line: nothing in the file is wrong."""
-    return problem is not None and problem.key == BOARDS and not problem.line
+    return error.key == BOARDS and not error.line
 
 
-def to_go_on(config_problem: Problem) -> Problem:
-    """Add to what is wrong in a file how to have the corrected one used."""
-    hint = f"{config_problem.hint}; to use it: gadgetd reload".removeprefix("; ")
-    return config_problem._replace(hint=hint)
+def _config_problem(facts: Facts) -> Problem | None:
+    problem = problem_of(facts.config_error)
+    if problem is None:
+        return None
+    return problem._replace(hint=f"{problem.hint}; to use it: gadgetd reload".removeprefix("; "))
 
 
-def about_change(
-    waits: Waits, locked: Sequence[str], refusal: GadgetdError | None
-) -> Iterator[Problem]:
-    """Say what keeps the gadget from being changed; `locked` are the names of disks."""
-    if waits is Waits.IDLE:
+def _advice(facts: Facts) -> Iterator[Problem]:
+    exported = facts.exported
+    if exported.bound and not exported.all_ejected:  # Hosts put to sleep what they have ejected.
+        touched = any(each.touched for each in exported.drives)
+        touched |= not any(each.has_medium for each in exported.drives)
+        yield from about_link(facts.link, touched=touched)
+    if facts.config is not None and (problem := _config_problem(facts)):
+        yield problem
+    yield from about_change(facts.outcome, facts.locked)
+    yield from about_disks(exported.drives, exported.unproved)
+    yield from facts.advice
+
+
+def about_change(outcome: Outcome, locked: Sequence[str]) -> Iterator[Problem]:
+    """Say what keeps the gadget from being changed; `locked` are disks that the host has open."""
+    if outcome.waits is Waits.IDLE:
         which = f" ({', '.join(locked)} open there)" if locked else ""
         yield Problem(
             f"a change waits until the host lets go of the disks{which}: it disconnects them all",
             "eject them on the host; or now, and the host may lose what it has not written yet:"
             " gadgetd attach",
         )
-    elif waits is Waits.LOCK:
+    elif outcome.waits is Waits.LOCK:
         yield Problem(
-            f"a change of {', '.join(locked)} waits: the host has locked the medium",
+            f"a change of {', '.join(outcome.locked)} waits: the host has locked the medium",
             "eject it on the host, or force it: gadgetd eject --force",
         )
-    if refusal is not None:
-        hint = f"{refusal.hint}; to try again: gadgetd reload".lstrip("; ")
-        yield Problem(refusal.message, hint)
+    if outcome.refusal is not None:
+        hint = f"{outcome.refusal.hint}; to try again: gadgetd reload".lstrip("; ")
+        yield Problem(outcome.refusal.message, hint)
 
 
 def about_disks(drives: Sequence[Drive], unproved: Collection[int] = ()) -> Iterator[Problem]:
@@ -217,21 +240,21 @@ def _errors(number: int) -> str:
     return f"at least {max(2, 10 ** (len(str(number)) - 1))} I/O errors"
 
 
-def rows(facts: Facts, verdicts: Sequence[Verdict], *, exported: bool) -> tuple[DiskStatus, ...]:
+def rows(facts: Facts, *, exported: bool) -> tuple[DiskStatus, ...]:
     """Give a row for each disk: those that are exported by LUN, then those that are not.
 
     While nothing is exported, a disk shows the LUN that it will have.
     """
     shown = []
-    later = _REFUSED if facts.refused else _LATER
-    for drive in facts.drives:
+    later = _REFUSED if facts.outcome.refusal else _LATER
+    for drive in facts.exported.drives:
         row = drive.to_status()
-        if exported and drive.number not in facts.visible:
+        if exported and drive.number not in facts.exported.luns:
             row = DiskStatus(row.disk, None, later, row.read_only, row.inquiry, waits=True)
         shown.append(row._replace(health=facts.health.get(row.disk)))
     # A name can be another disk's by now, if the one that had it left.
     names = {row.disk.name for row in shown if row.life is not Life.GONE}
-    others = (verdict for verdict in verdicts if verdict.disk.name not in names)
+    others = (verdict for verdict in facts.outcome.verdicts if verdict.disk.name not in names)
     rest = (
         DiskStatus(v.disk, reason=v.reason, waits=v.exported, health=facts.health.get(v.disk))
         for v in others

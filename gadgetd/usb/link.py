@@ -26,14 +26,16 @@ GONE_S = 5.0
 class Link(NamedTuple):
     """The USB connection, as far as the board can tell. `for_s` is seconds in this state."""
 
-    state: str
+    state: str = ""
     """`suspended` also where only the gadget's attribute of that name tells of it."""
-    speed: str
-    for_s: float
+    speed: str = ""
+    for_s: float = 0.0
     interruptions: int = 0
     """How often the gadget was set up anew at once: a reset by the host, or a loose cable."""
     controller: str = ""
     """The controller's name; empty if there is none."""
+    without_controller_s: float = 0.0
+    """For how long there has been none to follow, in seconds."""
 
 
 class Host:
@@ -60,7 +62,7 @@ class Host:
         self._fd = -1
         self._name = ""
         self._udc: udcs.Udc | None = None
-        self._since = loop.clock()
+        self._since = self._with_controller_at = loop.clock()
         self._was_ready = False
         self._interruptions = 0
         self._lost_at = float("-inf")
@@ -105,6 +107,8 @@ class Host:
 
     def follow(self, name: str) -> None:
         """Watch the controller of this name from now on; an empty one for none."""
+        if name or self._name:
+            self._with_controller_at = self._loop.clock()
         if name == self._name and (self._fd >= 0 or not name):
             # A busy loop may not have come to the event yet, and this costs one read.
             self._look()
@@ -136,7 +140,8 @@ class Host:
         interruptions = self._interruptions if self._same_cable else 0
         state = "suspended" if self.awake and self._asleep else self.state
         name = self._udc.name if self._udc is not None else ""
-        return Link(state, self._speed, for_s, interruptions, name)
+        without_s = self._loop.clock() - self._with_controller_at
+        return Link(state, self._speed, for_s, interruptions, name, without_s)
 
     def refresh(self) -> None:
         """Look at what raises no event, for `link`.

@@ -162,7 +162,8 @@ class FakeFlush:
 class FakeScan(BlockScan):
     """What the kernel would tell; `announce` is a uevent."""
 
-    def __init__(self) -> None:
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
         self.found: dict[str, Found] = {}
         self.on_their_way: list[Pending] = []
         self.asked_with: list[Collection[UsbIdentity]] = []
@@ -290,7 +291,7 @@ class Bench:
         self.slow_host = False
         """The host does not set up at once what it finds on its cable, but with the next `plug`."""
         self.speed = "high-speed"
-        self.scan = FakeScan()
+        self.scan = FakeScan(self.proc)
         self.log = FakeLog()
         self.busy: set[str] = set()
         self.flushes: list[FakeFlush] = []

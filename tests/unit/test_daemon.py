@@ -1337,7 +1337,7 @@ def test_a_stop_disconnects_then_flushes_then_tears_down_then_ends(bench: Bench)
     bench.flushes[1].finish()
     bench.loop.settle()
     assert ended.trees == [[]]
-    assert (daemon.status.phase, daemon.ending.flushed) == (Phase.STOPPED, True)
+    assert (daemon.status.phase, daemon.shutdown.stop.flushed) == (Phase.STOPPED, True)
     # The host had the disks, and may have had data for them that it had not sent.
     assert not daemon.status.safe_to_unplug
     assert "what the host still held is not known" in daemon.status.message
@@ -1375,7 +1375,7 @@ def test_a_stop_during_a_flush_has_the_rest_flushed_too(bench: Bench) -> None:
     bench.flushes[1].finish()
     bench.loop.settle()
     assert ended.trees == [[]]
-    assert daemon.ending.flushed
+    assert daemon.shutdown.stop.flushed
 
 
 def test_a_stop_whose_flush_fails_is_not_safe_and_stays_so(bench: Bench) -> None:
@@ -1401,13 +1401,13 @@ def test_a_second_stop_joins_the_first(bench: Bench) -> None:
     assert len(bench.flushes) == 1
     bench.loop.run_for(60)
     assert daemon.status.message == "stopping: flushing the disks, do not unplug"
-    assert daemon.stopping
+    assert daemon.shutdown.stop.under_way
     assert (first.trees, second.trees) == ([], [])
     bench.flushes[0].finish()
     bench.loop.settle()
     assert (first.trees, second.trees) == ([[]], [[]])
-    assert daemon.ending.flushed
-    assert not daemon.stopping
+    assert daemon.shutdown.stop.flushed
+    assert not daemon.shutdown.stop.under_way
     assert daemon.status.message.startswith("stopped: all that arrived is on the disks")
 
 
@@ -1450,7 +1450,7 @@ def test_the_word_of_an_earlier_stop_does_not_hold_for_a_later_one(bench: Bench)
     assert not daemon.status.safe_to_unplug
     bench.flushes[-1].finish()
     bench.loop.settle()
-    assert daemon.ending.flushed
+    assert daemon.shutdown.stop.flushed
     assert not daemon.status.safe_to_unplug
 
 

@@ -16,7 +16,8 @@ from gadgetd.control.commands import Commands
 from gadgetd.daemon import REFUSED_S, RETRY_S, TICK_S, Daemon
 from gadgetd.disks.hold import Hold
 from gadgetd.errors import ControlError
-from gadgetd.export.drive import QUIET_S, Drive, Waits
+from gadgetd.export.drive import QUIET_S, Drive
+from gadgetd.export.outcome import Waits
 from gadgetd.status import Life, Phase, to_json
 from gadgetd.usb import controllers
 from gadgetd.usb.activity import Activity
@@ -506,7 +507,7 @@ class TestAfterAKill:
         daemon = bench.daemon()
         for _ in range(4):
             host_writes(bench, "mmcblk0")
-        assert daemon.waits is Waits.IDLE
+        assert daemon.outcome.waits is Waits.IDLE
         assert [row.lun for row in daemon.status.disks] == [0, 1]
         host_ejects(bench, 1)
         bench.loop.run_for(RETRY_S * 2)

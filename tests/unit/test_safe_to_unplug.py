@@ -128,7 +128,7 @@ class World:
         self.daemon.stop(lambda: None)
 
     def start(self, _: str) -> None:
-        if self.daemon.status.phase is Phase.STOPPED and not self.daemon.stopping:
+        if self.daemon.status.phase is Phase.STOPPED and not self.daemon.shutdown.stop.under_way:
             for name in self.media:
                 self._forgive(name)
             self.daemon.resume()

@@ -63,7 +63,7 @@ def test_the_end_of_a_stopped_daemon_takes_no_word_back(bench: Bench) -> None:
     assert len(bench.panel.statuses) == before
     assert daemon.status.safe_to_unplug
     assert daemon.status.phase is Phase.STOPPED
-    assert not daemon.stopping
+    assert not daemon.shutdown.stop.under_way
 
 
 def test_what_was_wrong_before_a_stop_and_is_after_the_start_is_not_called_over(

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from gadgetd.config.settings import Config, DiskMatch, DiskRule, Usb
 from gadgetd.configfs import ConfigFs
-from gadgetd.disks.disk import Kind, Verdict
+from gadgetd.disks.disk import Disk, Kind, Verdict
+from gadgetd.disks.hold import Hold
 from gadgetd.errors import GadgetError
 from gadgetd.export import choosing
-from gadgetd.export.drive import Drive, Signal, Waits
+from gadgetd.export.drive import Drive, Signal
 from gadgetd.export.exporter import Exporter
+from gadgetd.export.outcome import Outcome, Waits
 from gadgetd.export.own_gadget import NAME
 from gadgetd.export.retry import PAUSE_S
 from gadgetd.status import Life
@@ -44,8 +46,16 @@ def bring_up(
     exporter: Exporter, bench: Bench, config: Config = CONFIG, *, may_disconnect: bool = True
 ) -> Waits:
     """Do once what the daemon does whenever something has changed."""
-    exporter.take(judge(bench, config))
-    return exporter.apply(config, may_disconnect=may_disconnect)
+    outcome = reconcile(exporter, bench, config, may_disconnect=may_disconnect)
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.waits
+
+
+def reconcile(
+    exporter: Exporter, bench: Bench, config: Config = CONFIG, *, may_disconnect: bool = True
+) -> Outcome:
+    return exporter.reconcile(config, judge(bench, config), lambda: may_disconnect)
 
 
 def start(bench: Bench, config: Config = CONFIG) -> Exporter:
@@ -63,7 +73,7 @@ def flushed(exporter: Exporter, name: str) -> int:
     """Flush a disk as the daemon does when it is time."""
     drive = of(exporter, name)
     drive.start_flush()
-    return exporter.end_flush(drive)
+    return exporter.drives.end_flush(drive)
 
 
 def snapshot(bench: Bench) -> object:
@@ -116,8 +126,7 @@ def test_a_disk_that_cannot_be_held_is_left_out_and_says_why(bench: Bench) -> No
     bench.busy.add("mmcblk0")
     exporter = bench.exporter()
     exporter.prepare()
-    judged = exporter.take(judge(bench))
-    exporter.apply(CONFIG, may_disconnect=True)
+    judged = reconcile(exporter, bench).verdicts
     assert [(v.disk.name, v.exported, v.reason) for v in judged] == [
         ("mmcblk0", False, "mmcblk0 is in use on the board"),
         ("nvme0n1", True, "exported by the default"),
@@ -137,7 +146,7 @@ def test_a_disk_that_is_let_go_on_the_board_is_exported_then(bench: Bench) -> No
 def test_without_a_disk_there_is_no_gadget(bench: Bench) -> None:
     exporter = start(bench)
     assert bench.tree == []
-    assert not exporter.wants_gadget
+    assert not reconcile(exporter, bench).wants_gadget
 
 
 def test_slots_alone_are_a_gadget(bench: Bench) -> None:
@@ -232,7 +241,7 @@ def test_what_a_host_ejected_stays_ejected_after_a_kill(bench: Bench) -> None:
 def test_a_write_error_outlives_a_kill(bench: Bench) -> None:
     fill(bench, "mmcblk0", "nvme0n1", "nvme1n1")
     exporter = start(bench)
-    exporter.eject(of(exporter, "nvme0n1"), force=False)
+    exporter.drives.eject(of(exporter, "nvme0n1"), force=False)
     bench.flush_result = errno.EIO
     for name in ("mmcblk0", "nvme0n1"):
         assert flushed(exporter, name) == errno.EIO
@@ -247,7 +256,7 @@ def test_a_write_error_outlives_a_kill(bench: Bench) -> None:
             "nvme1n1": Life.WRITING,
         }
         assert bench.files() == {0: "mmcblk0", 1: "", 2: "nvme1n1"}
-    again.insert(of(again, "nvme0n1"))
+    again.drives.insert(of(again, "nvme0n1"))
     bring_up(again, bench)
     bench.kill()
     assert of(start(bench), "nvme0n1").life is Life.WRITING
@@ -350,9 +359,10 @@ def test_an_arrival_is_bound_anew_when_that_is_allowed(bench: Bench) -> None:
     fill(bench, "mmcblk0")
     exporter = start(bench)
     bench.add("nvme0n1")
-    assert bring_up(exporter, bench) is Waits.NOTHING
+    outcome = reconcile(exporter, bench)
+    assert (outcome.waits, outcome.error) == (Waits.NOTHING, None)
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
-    assert exporter.reconnected
+    assert outcome.reconnected
 
 
 def test_an_arrival_waits_where_disks_would_be_disconnected(bench: Bench) -> None:
@@ -361,11 +371,11 @@ def test_an_arrival_waits_where_disks_would_be_disconnected(bench: Bench) -> Non
     bench.add("nvme0n1")
     assert bring_up(exporter, bench, may_disconnect=False) is Waits.IDLE
     assert bench.files() == {0: "mmcblk0"}
-    assert exporter.visible == {0}
+    assert exporter.gadget.luns == {0}
     assert of(exporter, "nvme0n1").hold  # Nobody may mount it meanwhile.
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
-    assert exporter.apply(CONFIG, may_disconnect=True) is Waits.NOTHING
-    assert exporter.visible == {0, 1}
+    assert bring_up(exporter, bench) is Waits.NOTHING
+    assert exporter.gadget.luns == {0, 1}
 
 
 def test_a_disk_that_waits_is_not_taken_for_ejected(bench: Bench) -> None:
@@ -374,7 +384,7 @@ def test_a_disk_that_waits_is_not_taken_for_ejected(bench: Bench) -> None:
     bench.add("nvme0n1")
     for _ in range(3):
         bring_up(exporter, bench, may_disconnect=False)
-        exporter.look()
+        exporter.drives.look()
     assert of(exporter, "nvme0n1").life is Life.WAITING
 
 
@@ -387,10 +397,11 @@ def test_with_a_slot_an_arrival_is_a_medium_inserted_and_no_reconnect(
     exporter = start(bench, config)
     assert bench.files() == {0: "mmcblk0", 1: ""}
     bench.add("nvme0n1")
-    assert bring_up(exporter, bench, config, may_disconnect=may_disconnect) is Waits.NOTHING
+    outcome = reconcile(exporter, bench, config, may_disconnect=may_disconnect)
+    assert (outcome.waits, outcome.error) == (Waits.NOTHING, None)
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
-    assert not exporter.reconnected
+    assert not outcome.reconnected
 
 
 def test_with_all_slots_taken_an_arrival_reconnects(bench: Bench) -> None:
@@ -482,11 +493,17 @@ def test_a_disk_that_left_between_the_look_and_the_build_leaves_nothing_half_don
     fill(bench)
     exporter = bench.exporter()
     exporter.prepare()
-    verdicts = exporter.take(judge(bench))
-    assert all(verdict.exported for verdict in verdicts)
-    bench.remove("nvme0n1")
-    with pytest.raises(GadgetError, match="there is no such disk"):
-        exporter.apply(CONFIG, may_disconnect=True)
+
+    def hold_and_lose(disk: Disk) -> Hold:
+        held = bench.hold(disk)
+        if disk.name == "nvme0n1":
+            bench.remove("nvme0n1")
+        return held
+
+    exporter.drives._hold = hold_and_lose
+    outcome = reconcile(exporter, bench)
+    assert all(verdict.exported for verdict in outcome.verdicts)
+    assert "there is no such disk" in str(outcome.error)
     assert bench.tree == []
     bring_up(exporter, bench)
     assert bench.files() == {0: "mmcblk0", 1: ""}
@@ -498,10 +515,10 @@ def test_a_disk_that_left_between_the_look_and_the_build_leaves_nothing_half_don
 def test_a_hosts_eject_is_noticed_once(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
-    assert exporter.look() == []
+    assert exporter.drives.look() == []
     bench.host_ejects(1)
-    assert [drive.name for drive in exporter.look()] == ["nvme0n1"]
-    assert exporter.look() == []
+    assert [drive.name for drive in exporter.drives.look()] == ["nvme0n1"]
+    assert exporter.drives.look() == []
     assert of(exporter, "nvme0n1").life is Life.EJECTING
     assert of(exporter, "nvme0n1").ejected_by_host
 
@@ -522,13 +539,13 @@ def test_a_disk_that_failed_and_was_ejected_is_not_put_back_either(bench: Bench)
     fill(bench)
     exporter = start(bench)
     bench.host_ejects(0)
-    exporter.look()
+    exporter.drives.look()
     bench.flush_result = errno.EIO
     of(exporter, "mmcblk0").start_flush()
-    assert exporter.end_flush(of(exporter, "mmcblk0")) == errno.EIO
+    assert exporter.drives.end_flush(of(exporter, "mmcblk0")) == errno.EIO
     bring_up(exporter, bench)
     assert bench.files() == {0: "", 1: "nvme0n1"}
-    exporter.insert(of(exporter, "mmcblk0"))
+    exporter.drives.insert(of(exporter, "mmcblk0"))
     bring_up(exporter, bench)
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
@@ -547,9 +564,9 @@ def test_an_eject_is_refused_while_the_host_has_locked_the_medium(bench: Bench) 
     exporter = start(bench)
     bench.lun(0).locked = True
     with pytest.raises(GadgetError, match="the host has locked the medium"):
-        exporter.eject(of(exporter, "mmcblk0"), force=False)
+        exporter.drives.eject(of(exporter, "mmcblk0"), force=False)
     assert of(exporter, "mmcblk0").life is Life.WAITING
-    exporter.eject(of(exporter, "mmcblk0"), force=True)
+    exporter.drives.eject(of(exporter, "mmcblk0"), force=True)
     assert bench.files() == {0: "", 1: "nvme0n1"}
     assert of(exporter, "mmcblk0").life is Life.EJECTING
     assert not of(exporter, "mmcblk0").ejected_by_host
@@ -558,11 +575,11 @@ def test_an_eject_is_refused_while_the_host_has_locked_the_medium(bench: Bench) 
 def test_an_ejected_disk_is_put_back_on_demand(bench: Bench) -> None:
     fill(bench)
     exporter = start(bench)
-    exporter.eject(of(exporter, "mmcblk0"), force=False)
-    exporter.insert(of(exporter, "mmcblk0"))
-    assert exporter.apply(CONFIG, may_disconnect=False) is Waits.NOTHING
+    exporter.drives.eject(of(exporter, "mmcblk0"), force=False)
+    exporter.drives.insert(of(exporter, "mmcblk0"))
+    assert bring_up(exporter, bench, may_disconnect=False) is Waits.NOTHING
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
-    assert exporter.look() == []
+    assert exporter.drives.look() == []
 
 
 # Another configuration
@@ -579,7 +596,7 @@ def test_read_only_changes_only_its_own_lun(bench: Bench) -> None:
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
     written = {path.parent.name for verb, path in kernel.calls if verb == "write"}
     assert written == {"lun.1"}
-    assert exporter.look() == []
+    assert exporter.drives.look() == []
     assert bench.kernel.bus == [f"bind {CONTROLLER}"]
 
 
@@ -589,15 +606,17 @@ def test_a_lun_that_the_host_has_locked_is_changed_later(bench: Bench) -> None:
     bench.lun(1).locked = True
     rules = (DiskRule(DiskMatch(kinds=(Kind.NVME,)), read_only=True), *CONFIG.disks)
     config = CONFIG._replace(disks=rules)
-    assert bring_up(exporter, bench, config, may_disconnect=True) is Waits.LOCK
+    outcome = reconcile(exporter, bench, config)
+    assert (outcome.waits, outcome.error) == (Waits.LOCK, None)
     assert not bench.lun(1).read_only
-    assert exporter.locked == ("nvme0n1",)
+    assert outcome.locked == ("nvme0n1",)
     assert not of(exporter, "nvme0n1").to_status().read_only
-    assert exporter.look() == []
+    assert exporter.drives.look() == []
     bench.lun(1).locked = False
-    assert exporter.apply(config, may_disconnect=False) is Waits.NOTHING
+    outcome = reconcile(exporter, bench, config, may_disconnect=False)
+    assert (outcome.waits, outcome.error) == (Waits.NOTHING, None)
     assert bench.lun(1).read_only
-    assert not exporter.locked
+    assert not outcome.locked
     assert of(exporter, "nvme0n1").to_status().read_only
 
 
@@ -663,7 +682,7 @@ def test_a_disk_that_is_excluded_now_is_held_until_it_is_flushed(bench: Bench) -
     drive.start_flush()
     bring_up(exporter, bench, config)
     bench.flushes[-1].finish()
-    exporter.end_flush(drive)
+    exporter.drives.end_flush(drive)
     assert drive.life is Life.EJECTED
     bring_up(exporter, bench, config)
     assert drive.hold is None
@@ -684,7 +703,7 @@ def test_a_disk_that_is_excluded_and_does_not_take_its_data_stays_a_failure(benc
         assert of(exporter, "nvme0n1").life is Life.FAILED
         assert bench.files() == {0: "mmcblk0", 1: ""}
     # As after any eject, it takes an insert.
-    exporter.insert(of(exporter, "nvme0n1"))
+    exporter.drives.insert(of(exporter, "nvme0n1"))
     bring_up(exporter, bench)
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
@@ -702,7 +721,7 @@ def test_a_disk_that_is_wanted_again_comes_back_once_it_is_flushed(bench: Bench)
     assert drive.life is Life.EJECTING
     assert bench.files() == {0: "mmcblk0", 1: ""}
     bench.flushes[-1].finish()
-    exporter.end_flush(drive)
+    exporter.drives.end_flush(drive)
     bring_up(exporter, bench, may_disconnect=False)
     assert of(exporter, "nvme0n1") is drive
     assert (drive.life, drive.leaving) == (Life.WAITING, False)
@@ -771,8 +790,9 @@ def test_the_same_configuration_changes_nothing(bench: Bench) -> None:
     exporter = start(bench)
     before = snapshot(bench)
     for _ in range(3):
-        assert bring_up(exporter, bench) is Waits.NOTHING
-        assert not exporter.reconnected
+        outcome = reconcile(exporter, bench)
+        assert (outcome.waits, outcome.error) == (Waits.NOTHING, None)
+        assert not outcome.reconnected
     assert snapshot(bench) == before
 
 
@@ -1005,7 +1025,7 @@ class Host:
             for drive in self.exporter.drives.values():
                 if drive.life is Life.EJECTING and drive.name == name:
                     drive.signal(Signal.FLUSH_DONE)
-                    self.exporter.insert(drive)
+                    self.exporter.drives.insert(drive)
         bring_up(self.exporter, bench, ALL)
         self.check()
 

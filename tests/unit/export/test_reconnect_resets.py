@@ -113,7 +113,7 @@ def test_a_second_stop_forgets_no_failed_flush(
     monkeypatch.setattr(bench.kernel, "rmdir", refusing)
     daemon.stop(lambda: None)
     bench.loop.settle()
-    assert daemon.ending.problem is not None
+    assert daemon.shutdown.stop.error is not None
     monkeypatch.setattr(bench.kernel, "rmdir", rmdir)
     bench.flush_result = 0
     daemon.stop(lambda: None)  # SIGTERM

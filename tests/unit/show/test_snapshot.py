@@ -9,12 +9,16 @@ import pytest
 
 from gadgetd.config.settings import Config, Usb, Wait
 from gadgetd.disks.disk import Disk, Kind, Pending, Verdict
-from gadgetd.errors import Problem
-from gadgetd.export.drive import Drive, Signal, Waits
+from gadgetd.errors import ConfigError, GadgetError, Problem
+from gadgetd.export.drive import Drive, Signal
+from gadgetd.export.outcome import Exported, Outcome, Stop, Waits
 from gadgetd.show.snapshot import Facts, about_change, about_disks, phase_of, rows
 from gadgetd.status import DiskStatus, Life, Phase
 
+REFUSED = GadgetError("cannot write functions/mass_storage.0/lun.0/file", hint="look")
 PROBLEM = Problem("cannot write functions/mass_storage.0/lun.0/file", "look")
+WRONG = ConfigError("unknown key", file=Path("/etc/gadgetd.yaml"), line=3, key="slot")
+LOCKED = ConfigError("locked", file=Path("/etc/gadgetd.yaml"), key="boards")
 PENDING = Pending("0000:01:00.0", Kind.NVME, "NVMe at 0000:01:00.0")
 
 
@@ -26,7 +30,20 @@ def drive(name: str, number: int, life: Life = Life.IDLE) -> Drive:
 
 
 TWO = (drive("nvme0n1", 0), drive("nvme1n1", 1))
-GOOD = Facts(config=Config(), drives=TWO, visible=frozenset((0, 1)), bound=True, wants_gadget=True)
+GOOD = Facts(
+    config=Config(),
+    outcome=Outcome(wants_gadget=True),
+    exported=Exported(drives=TWO, luns=frozenset((0, 1)), bound=True),
+)
+
+
+def given(facts: Facts = GOOD, **fields: object) -> Facts:
+    """Change some facts, wherever they stand."""
+    for name in ("exported", "outcome", "stop", "link"):
+        part = getattr(facts, name)
+        inner = {key: fields.pop(key) for key in part._fields if key in fields}
+        facts = facts._replace(**{name: part._replace(**inner)})
+    return facts._replace(**fields)  # type: ignore[arg-type]
 
 
 def rows_of(
@@ -37,41 +54,43 @@ def rows_of(
     refused: bool = False,
 ) -> tuple[DiskStatus, ...]:
     """Give the rows; `visible` is None while nothing is exported."""
-    facts = GOOD._replace(drives=drives, visible=visible or frozenset(), refused=refused)
-    return rows(facts, verdicts, exported=visible is not None)
+    refusal = REFUSED if refused else None
+    luns = visible or frozenset()
+    facts = given(drives=drives, luns=luns, verdicts=tuple(verdicts), refusal=refusal)
+    return rows(facts, exported=visible is not None)
 
 
 def test_disks_that_a_host_can_see_are_exported() -> None:
     assert phase_of(GOOD) == (Phase.EXPORTED, "2 disks exported", None)
-    assert phase_of(GOOD._replace(drives=TWO[:1]))[1] == "1 disk exported"
+    assert phase_of(given(drives=TWO[:1]))[1] == "1 disk exported"
     gone = drive("nvme2n1", 2, Life.GONE)
-    assert phase_of(GOOD._replace(drives=(*TWO, gone)))[1] == "2 disks exported"
+    assert phase_of(given(drives=(*TWO, gone)))[1] == "2 disks exported"
 
 
 def test_a_disk_that_the_host_cannot_see_is_not_counted_as_exported() -> None:
-    one = phase_of(GOOD._replace(visible=frozenset((0,))))
+    one = phase_of(given(luns=frozenset((0,))))
     assert one == (Phase.EXPORTED, "1 disk exported, 1 disk waits", None)
-    none = phase_of(GOOD._replace(visible=frozenset()))
+    none = phase_of(given(luns=frozenset()))
     assert none == (Phase.EXPORTED, "2 disks wait", None)
     ejected = drive("nvme0n1", 0)
     ejected.signal(Signal.EJECT)
-    some = GOOD._replace(drives=(ejected, TWO[1]))
+    some = given(drives=(ejected, TWO[1]))
     assert phase_of(some)[1] == "1 disk exported, 1 disk ejected"
-    assert phase_of(some._replace(visible=frozenset((0,))))[1] == "1 disk ejected, 1 disk waits"
+    assert phase_of(given(some, luns=frozenset((0,))))[1] == "1 disk ejected, 1 disk waits"
 
 
 def test_exported_disks_are_exported_whatever_else_is_on_its_way() -> None:
-    assert phase_of(GOOD._replace(awaited=(PENDING,)))[0] is Phase.EXPORTED
+    assert phase_of(given(awaited=(PENDING,)))[0] is Phase.EXPORTED
 
 
 def test_what_is_waited_for_is_named() -> None:
-    phase, message, problem = phase_of(GOOD._replace(bound=False, awaited=(PENDING,)))
+    phase, message, problem = phase_of(given(bound=False, awaited=(PENDING,)))
     assert (phase, problem) == (Phase.WAITING_FOR_DISKS, None)
     assert message == "waiting for NVMe at 0000:01:00.0"
 
 
 def test_no_disk_at_all_is_said() -> None:
-    phase, message, problem = phase_of(GOOD._replace(bound=False, wants_gadget=False, drives=()))
+    phase, message, problem = phase_of(given(bound=False, wants_gadget=False, drives=()))
     assert (phase, message, problem) == (
         Phase.WAITING_FOR_DISKS,
         "no disk to export; waiting for one",
@@ -80,32 +99,32 @@ def test_no_disk_at_all_is_said() -> None:
 
 
 def test_a_wrong_configuration_exports_nothing_and_says_so() -> None:
-    phase, message, problem = phase_of(GOOD._replace(config=None, config_problem=PROBLEM))
-    assert (phase, problem) == (Phase.CONFIG_ERROR, PROBLEM)
+    phase, message, problem = phase_of(given(config=None, config_error=WRONG))
+    assert problem is not None
+    assert (phase, problem.message) == (Phase.CONFIG_ERROR, WRONG.message)
+    assert (problem.line, problem.hint) == (3, "to use it: gadgetd reload")
     assert "nothing is exported" in message
 
 
 def test_a_refused_step_is_the_problem() -> None:
-    assert phase_of(GOOD._replace(problem=PROBLEM))[::2] == (Phase.FAILED, PROBLEM)
+    assert phase_of(given(error=REFUSED))[::2] == (Phase.FAILED, PROBLEM)
 
 
 def test_a_stop_that_is_under_way_says_not_to_unplug() -> None:
-    phase, message, problem = phase_of(GOOD._replace(stopped=True, stopping=True, problem=PROBLEM))
+    phase, message, problem = phase_of(given(stop=Stop(begun=True, under_way=True, error=REFUSED)))
     assert (phase, problem) == (Phase.STOPPED, PROBLEM)
     assert message == "stopping: flushing the disks, do not unplug"
 
 
 def test_a_daemon_that_was_stopped_says_how_to_go_on() -> None:
-    phase, message, _ = phase_of(GOOD._replace(stopped=True))
+    phase, message, _ = phase_of(given(stop=Stop(begun=True, flushed=True, safe=True)))
     assert phase is Phase.STOPPED
     assert "gadgetd start" in message
 
 
 @pytest.mark.parametrize(("waited_s", "problem"), [(9.9, False), (10.0, True), (99.0, True)])
 def test_a_controller_is_missed_after_the_limit(waited_s: float, problem: bool) -> None:
-    facts = GOOD._replace(
-        bound=False, note="no USB device controller", without_controller_s=waited_s
-    )
+    facts = given(bound=False, note="no USB device controller", without_controller_s=waited_s)
     phase, message, told = phase_of(facts)
     assert phase is Phase.WAITING_FOR_UDC
     assert message == "2 disks ready; waiting for a USB device controller"
@@ -117,7 +136,7 @@ def test_a_controller_is_missed_after_the_limit(waited_s: float, problem: bool) 
 
 def test_without_waiting_a_missing_controller_is_a_problem_at_once() -> None:
     config = Config(wait=Wait(udc_s=0))
-    told = phase_of(GOOD._replace(config=config, bound=False, note="no controller"))[2]
+    told = phase_of(given(config=config, bound=False, note="no controller"))[2]
     assert told is not None
     assert told.message == "no controller"
 
@@ -204,50 +223,50 @@ def test_a_disk_that_left_with_unwritten_data_is_named(life: Life) -> None:
 
 
 def test_a_change_that_waits_says_what_for() -> None:
-    assert list(about_change(Waits.NOTHING, (), None)) == []
-    assert list(about_change(Waits.CONTROLLER, (), None)) == []
-    (idle,) = about_change(Waits.IDLE, (), None)
+    assert list(about_change(Outcome(waits=Waits.NOTHING), ())) == []
+    assert list(about_change(Outcome(waits=Waits.CONTROLLER), ())) == []
+    (idle,) = about_change(Outcome(waits=Waits.IDLE), ())
     assert "waits until the host lets go" in idle.message
-    (locked,) = about_change(Waits.LOCK, ("mmcblk0", "nvme0n1"), None)
+    (locked,) = about_change(Outcome(waits=Waits.LOCK, locked=("mmcblk0", "nvme0n1")), ())
     assert locked.message == "a change of mmcblk0, nvme0n1 waits: the host has locked the medium"
     assert "--force" in locked.hint
 
 
 NAMED = Config(usb=Usb(udc="nosuch"))
-MISSING = GOOD._replace(config=NAMED, bound=False, without_controller_s=10, controllers=1)
+MISSING = given(config=NAMED, bound=False, without_controller_s=10, controllers=1)
 
 
 def test_the_controller_that_is_waited_for_is_named() -> None:
-    message = phase_of(MISSING._replace(without_controller_s=0))[1]
+    message = phase_of(given(MISSING, without_controller_s=0))[1]
     assert message == "2 disks ready; waiting for USB device controller nosuch"
 
 
 def test_a_controller_that_the_file_misspells_is_to_be_corrected_there() -> None:
     note = "usb.udc names nosuch, which is not there; there is dummy_udc.0"
-    told = phase_of(MISSING._replace(note=note))[2]
+    told = phase_of(given(MISSING, note=note))[2]
     assert told is not None
     assert told.message == (
         "usb.udc names nosuch, which is not there after 10 s; there is dummy_udc.0"
     )
     assert "usb.udc" in told.hint
     assert "config.txt" not in told.hint
-    told = phase_of(MISSING._replace(note=note, controllers=0))[2]
+    told = phase_of(given(MISSING, note=note, controllers=0))[2]
     assert told is not None
     assert "config.txt" in told.hint
 
 
 def test_a_controller_that_another_gadget_has_is_not_missed_in_config_txt() -> None:
     note = "no free USB device controller: dummy_udc.0 is used by gadget g1"
-    told = phase_of(MISSING._replace(config=Config(), note=note))[2]
+    told = phase_of(given(MISSING, config=Config(), note=note))[2]
     assert told is not None
     assert told.message.startswith("no free USB device controller after 10 s: dummy_udc.0")
     assert "unbind" in told.hint
 
 
 def test_a_board_that_is_locked_out_is_told_from_a_wrong_file() -> None:
-    locked = Problem("locked", key="boards")
-    phase, message, problem = phase_of(GOOD._replace(config=None, config_problem=locked))
-    assert (phase, problem) == (Phase.CONFIG_ERROR, locked)
+    phase, message, problem = phase_of(given(config=None, config_error=LOCKED))
+    assert problem is not None
+    assert (phase, problem.message) == (Phase.CONFIG_ERROR, LOCKED.message)
     assert message == "locked: this board is not one of boards: nothing is exported"
-    wrong = phase_of(GOOD._replace(config=None, config_problem=locked._replace(line=3)))
+    wrong = phase_of(given(config=None, config_error=WRONG))
     assert "is wrong" in wrong[1]

@@ -1,0 +1,264 @@
+"""All drives: which disks are held, the LUN of each, and what is to be remembered of them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from gadgetd.disks.counters import read_counters
+from gadgetd.disks.disk import Disk, Verdict
+from gadgetd.disks.hold import Hold
+from gadgetd.disks.kernel_log import IoError
+from gadgetd.errors import GadgetdError, GadgetError
+from gadgetd.eventloop import Clock
+from gadgetd.export import choosing
+from gadgetd.export.drive import Drive, Signal
+from gadgetd.export.lun_memory import LunMemory
+from gadgetd.export.own_gadget import OwnGadget
+from gadgetd.export.retry import identify
+from gadgetd.status import Life
+from gadgetd.usb.gadget import Gadget
+
+
+class Drives(dict[int, Drive]):
+    """By LUN number. A disk that left stays here, so that its LUN waits for it.
+
+    Methods raise GadgetError where the kernel refuses a step.
+    """
+
+    def __init__(
+        self,
+        gadget: OwnGadget,
+        memory: LunMemory,
+        clock: Clock,
+        sys: Path,
+        hold: Callable[[Disk], Hold],
+        inquiry: Callable[[Verdict], str],
+    ) -> None:
+        super().__init__()
+        self._gadget = gadget
+        self.memory = memory
+        self._clock = clock
+        self._sys = sys
+        self._hold = hold
+        self._inquiry = inquiry
+        self._torn: set[tuple[object, ...]] = set()
+        """Disks that are not exported any more and that the host had open when they were taken."""
+
+    @property
+    def in_order(self) -> list[Drive]:
+        """All of them, by LUN."""
+        return [drive for _, drive in sorted(self.items())]
+
+    @property
+    def written(self) -> bool:
+        """All that the host wrote is on the disks, those of an earlier run included."""
+        return not self.memory.unproved and all(drive.written for drive in self.values())
+
+    @property
+    def torn(self) -> bool:
+        """A disk was taken from a host that had it open, which may have held data for it."""
+        return bool(self._torn) or any(drive.torn for drive in self.values())
+
+    def take(self, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+        """Hold every disk that is to be exported, and let go of those that are not any more.
+
+        Returns the verdicts anew: a disk that cannot be held is not exported, and says why.
+        """
+        self._part_from(verdicts)
+        held = {drive.name: drive for drive in self.values() if drive.hold}
+        taken: dict[str, Hold] = {}
+        judged = []
+        for verdict in verdicts:
+            name = verdict.disk.name
+            if verdict.exported and name not in held:
+                try:
+                    taken[name] = self._hold(verdict.disk)
+                except GadgetdError as error:
+                    judged.append(verdict._replace(exported=False, reason=error.message))
+                    continue
+            judged.append(verdict)
+        exported = [verdict for verdict in judged if verdict.exported]
+        known = self.memory.numbers
+        self.memory.renumber(choosing.assign(exported, known), self)
+        for verdict in exported:
+            if verdict.disk.name in held:
+                drive = held[verdict.disk.name]
+                drive.verdict, drive.inquiry = verdict, self._inquiry(verdict)
+            else:
+                self._admit(verdict, taken[verdict.disk.name], known)
+        self.remember()
+        self.memory.adopting = False
+        return tuple(judged)
+
+    def look(self) -> list[Drive]:
+        """Read all counters and LUNs; returns the drives whose eject by the host is new."""
+        for drive in self.values():
+            self.count(drive)
+        ejected = []
+        for drive in self.values():
+            if drive.inserted and self._gadget.is_empty(drive.number):
+                self._mark_ejected(drive, by_host=True)
+                ejected.append(drive)
+        return ejected
+
+    def note_ejected(self, gadget: Gadget | None) -> None:
+        """Note what the host has ejected in the gadget that stands."""
+        empty = {lun.number for lun in gadget.luns if not lun.file} if gadget else ()
+        for drive in self.values():
+            if drive.inserted and drive.number in empty:
+                self._mark_ejected(drive, by_host=True)
+
+    def note_visible(self, gadget: Gadget | None) -> None:
+        """Note which disks are in their LUNs in the gadget that stands."""
+        luns = {lun.number: lun for lun in gadget.luns} if gadget else {}
+        for number, drive in self.items():
+            if number in luns:
+                drive.read_only = luns[number].read_only
+            there = number in luns and luns[number].file == drive.verdict.disk.node
+            drive.inserted = drive.has_medium and there
+            drive.was_shown |= drive.inserted
+        self.remember()
+
+    def note_removed(self) -> None:
+        """Note that there is no gadget any more."""
+        for drive in self.values():
+            drive.inserted = False
+
+    def note_changing(self, number: int) -> None:
+        """Note that a LUN is emptied for a moment, as the kernel wants it, and not by the host."""
+        if number in self:
+            self[number].inserted = False
+            self.remember()
+
+    def note_errors(self, errors: Iterable[IoError]) -> bool:
+        """Count what the kernel's log tells of the disks; returns whether there was anything."""
+        errors = tuple(errors)
+        for drive in self.values():
+            drive.note_errors(errors)
+        return bool(errors)
+
+    def note_host_ready(self) -> None:
+        """Note that a host has set the gadget up."""
+        for drive in self.values():
+            drive.signal(Signal.HOST_READY)
+
+    def note_host_left(self) -> None:
+        """Note that none has it any more. What it wrote last may be in RAM, not counted yet."""
+        for drive in self.values():
+            if drive.inserted and drive.life is not Life.WAITING:
+                drive.signal(Signal.WRITE)
+            drive.signal(Signal.HOST_GONE)
+            drive.outdate_flush()
+
+    def insert_ejected(self) -> None:
+        """Have all disks put back that are ejected and flushed."""
+        for drive in self.in_order:
+            if drive.life is Life.EJECTED:
+                self.insert(drive)
+
+    def count(self, drive: Drive) -> None:
+        """Read the counters of one disk, if it is there."""
+        if drive.hold:
+            drive.observe(read_counters(drive.name, self._sys), self._clock())
+
+    def eject(self, drive: Drive, *, force: bool) -> None:
+        """Take the disk out of its LUN. GadgetError if the host has locked it and not `force`."""
+        if not self._gadget.eject(drive.number):
+            if not force:
+                raise GadgetError(
+                    f"{drive.name} is in use: the host has locked the medium",
+                    hint=f"eject it on the host, or force it: gadgetd eject --force {drive.name}",
+                    errno=errno.EBUSY,
+                )
+            drive.torn = True
+            self.remember()  # Before it: we may be killed in between.
+            self._gadget.take_out(drive.number)
+        self._mark_ejected(drive, by_host=False)
+
+    def insert(self, drive: Drive) -> None:
+        """Have an ejected disk put back by the next `Exporter.reconcile`."""
+        drive.signal(Signal.INSERT)
+        self.remember()
+        drive.start_counting(read_counters(drive.name, self._sys), self._clock())
+
+    def end_flush(self, drive: Drive) -> int:
+        """Collect a flush that is over; returns 0 or an errno."""
+        error = drive.end_flush(read_counters(drive.name, self._sys), self._clock())
+        self.remember()
+        return error
+
+    def drop(self, drive: Drive) -> None:
+        """Let go of a disk for good; whether all is on it stays in doubt."""
+        drive.release()
+        del self[drive.number]
+        if not drive.written:
+            self.memory.unproved.add(drive.number)
+
+    def close(self) -> None:
+        """Let go of all disks. What is in doubt stays so for the daemon that init starts next."""
+        self.memory.leave(self.values())
+        for drive in self.values():
+            drive.release()
+        self.clear()
+        self._torn.clear()
+
+    def remember(self) -> None:
+        """Write down what a daemon needs that comes after us, if it has changed."""
+        self.memory.remember(self.values())
+
+    def _part_from(self, verdicts: Sequence[Verdict]) -> None:
+        wanted = {identify(v.disk) for v in verdicts if v.exported}
+        unwanted = {identify(v.disk) for v in verdicts if not v.exported}
+        for drive in list(self.values()):
+            who = identify(drive.verdict.disk)
+            if who in unwanted:
+                self._withdraw(drive)
+            elif drive.hold and (who not in wanted or not drive.hold.still(drive.verdict.disk)):
+                self._mark_gone(drive)
+            elif drive.leaving and drive.life is not Life.EJECTING:
+                drive.leaving = False  # Not before the flush has told its result.
+                if drive.life is Life.EJECTED:
+                    self.insert(drive)
+
+    def _withdraw(self, drive: Drive) -> None:
+        """Take a disk that is there from the host, and let go of it once it is flushed."""
+        drive.leaving = True
+        if drive.hold and not drive.ejected:
+            drive.torn |= drive.inserted and self._gadget.is_locked(drive.number)
+            self.remember()
+            self._gadget.take_out(drive.number)
+            self._mark_ejected(drive, by_host=False)
+        if drive.life in (Life.EJECTED, Life.GONE):
+            self.drop(drive)
+            if drive.torn:
+                self._torn.add(identify(drive.verdict.disk))
+
+    def _mark_gone(self, drive: Drive) -> None:
+        drive.inserted = False
+        self.remember()
+        self._gadget.take_out(drive.number)
+        # A write that has not moved the counters yet may be lost as well.
+        if drive.hold is not None and not drive.hold.still(drive.verdict.disk):
+            drive.lost |= drive.hold.lost_data()
+        drive.signal(Signal.LEFT)
+        drive.release()
+        self.remember()
+
+    def _admit(self, verdict: Verdict, held: Hold, known: Mapping[str, int]) -> None:
+        number = choosing.lun_number(verdict.disk, self.memory.numbers)
+        assert number is not None, "assign() numbers every exported disk"
+        inquiry, now = self._inquiry(verdict), self._clock()
+        drive = Drive(number, verdict, inquiry, held, now, read_only=verdict.read_only)
+        drive.start_counting(read_counters(drive.name, self._sys), now)
+        was_known = choosing.lun_number(verdict.disk, known) is not None
+        name = choosing.key(verdict.disk, self.memory.numbers)
+        self.memory.settle(drive, name, was_known=was_known)
+        self[number] = drive
+        self._torn.discard(identify(verdict.disk))
+
+    def _mark_ejected(self, drive: Drive, *, by_host: bool) -> None:
+        drive.inserted, drive.ejected_by_host = False, by_host
+        drive.signal(Signal.EJECT)
+        self.remember()

@@ -1,0 +1,88 @@
+"""What is exported, what came of bringing it about, and how far its end is. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from enum import Enum, auto
+from typing import NamedTuple
+
+from gadgetd.disks.disk import Verdict
+from gadgetd.errors import GadgetdError, GadgetError
+from gadgetd.export.drive import Drive
+
+
+class Waits(Enum):
+    """What a change of the gadget has to wait for."""
+
+    NOTHING = auto()
+    CONTROLLER = auto()
+    """None is free, or there is none."""
+    IDLE = auto()
+    """All disks have to be disconnected for a moment, and the host uses them."""
+    LOCK = auto()
+    """The host has locked a medium, as a Linux host does with every disk it has open."""
+
+
+class Outcome(NamedTuple):
+    """What `Exporter.reconcile` did, and what it could not do."""
+
+    verdicts: tuple[Verdict, ...] = ()
+    """Of every disk: one that could not be held is not exported, and says why."""
+    waits: Waits = Waits.NOTHING
+    locked: tuple[str, ...] = ()
+    """The disks whose LUN is to change and cannot, for the host has locked the medium."""
+    wants_gadget: bool = False
+    """There is something to export: a disk, an empty slot, a serial console."""
+    reconnected: bool = False
+    """The host was disconnected for a moment."""
+    turned_down: bool = False
+    """A disk that is to be exported could not be held."""
+    error: GadgetdError | None = None
+    """The kernel refused a step."""
+    refusal: GadgetError | None = None
+    """The kernel refused a change for which the host was disconnected. It is not tried again until
+    `Exporter.forgive`."""
+    left_out: bool = False
+    """A disk that the gadget cannot open is not tried again, likewise."""
+
+    @property
+    def try_again(self) -> bool:
+        """What was not done may work in a while."""
+        return self.error is not None or self.turned_down or self.waits is Waits.LOCK
+
+    @property
+    def gave_up(self) -> bool:
+        """Something is not tried again until `Exporter.forgive`."""
+        return self.refusal is not None or self.left_out
+
+
+class Exported(NamedTuple):
+    """What there is at one moment."""
+
+    drives: Sequence[Drive] = ()
+    """The disks that are exported or to be exported, those that were ejected or left included."""
+    unproved: Collection[int] = ()
+    """LUNs of an earlier run whose disk is out of reach."""
+    luns: Collection[int] = ()
+    """The LUNs that the host can see, empty ones included."""
+    bound: bool = False
+    """The gadget has a controller."""
+    note: str = ""
+    """Why this one, or why there is none."""
+    all_ejected: bool = False
+    """The host has let go of every disk, and all that it wrote is on them."""
+
+
+class Stop(NamedTuple):
+    """How far the end of all exporting has come."""
+
+    begun: bool = False
+    """Nothing is to be exported."""
+    under_way: bool = False
+    """Disks are still being flushed."""
+    flushed: bool = False
+    """All that arrived from the host is on the disks."""
+    safe: bool = False
+    """And the host had let go of every disk."""
+    error: GadgetdError | None = None
+    """The kernel refused a step."""
