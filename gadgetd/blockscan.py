@@ -15,11 +15,8 @@ from pathlib import Path
 
 import pyudev
 
-from gadgetd.disks.disk import Disk, Found, Kind, Pending
+from gadgetd.disks.disk import SECTOR_BYTES, Disk, Found, Kind, Pending
 from gadgetd.usb.gadget import UsbIdentity
-
-SECTOR_BYTES = 512
-"""The unit of /sys/block/X/size, whatever the disk's own block size is."""
 
 _SUBSYSTEMS = ("block", "nvme", "mmc", "mmc_host", "pci", "udc", "leds")
 _BUFFER_BYTES = 4 << 20

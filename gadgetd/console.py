@@ -8,20 +8,15 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from gadgetd.config.settings import Config, Consoles
+from gadgetd.config.settings import AUTO, NONE, Config, Consoles
 from gadgetd.errors import Problem
 from gadgetd.eventloop import WRITABLE, Loop, Timer
 from gadgetd.led import Blinker, find, pattern_for
 from gadgetd.show.events import Event, events
-from gadgetd.show.layout import render, to_text
 from gadgetd.show.screen import Screen
 from gadgetd.show.tty import is_terminal
 from gadgetd.show.uart import Uart
 from gadgetd.status import Status
-
-__all__ = ["Console", "Event", "Screen", "Uart", "events", "hdmi_device", "render", "to_text"]
-
-AUTO, NONE = "auto", "none"
 
 
 def hdmi_device(wanted: str = AUTO, dev: Path = Path("/dev")) -> Path | None:
@@ -79,7 +74,6 @@ class Console:
     def __init__(self, screen: Screen | None = None, uart: Uart | None = None) -> None:
         self._screen = screen
         self._uart = uart
-        self._told: Status | None = None
 
     @classmethod
     def open(
@@ -117,13 +111,12 @@ class Console:
         lines = Uart(str(uart_path), sequence=sequence) if uart_path else None
         return cls(screen, lines), advice
 
-    def show(self, status: Status, now: float) -> None:
-        """Show a status; `now` is a monotonic clock's time in seconds."""
+    def show(self, status: Status, changes: list[Event], now: float) -> None:
+        """Show a status, and say what has changed; `now` is a monotonic clock's time in seconds."""
         if self._screen:
             self._screen.show(status, now)
-        if self._uart and status != self._told:
-            self._uart.post(events(self._told, status), now)
-        self._told = status
+        if self._uart:
+            self._uart.post(changes, now)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -186,6 +179,8 @@ class Panel:
         self._writable_fd = -1
         self._shown: Status | None = None
         self._consoles: Consoles | None = None
+        self._anew = False
+        """The consoles have been told nothing yet."""
         self._led: str | None = None
         self._sequence = count(1)  # It goes on when the configuration names another UART.
         self._about_consoles: tuple[Problem, ...] = ()
@@ -202,7 +197,7 @@ class Panel:
     def choose(self, config: Config) -> None:
         """Use the consoles and the LED that the configuration names; the same ones go on."""
         if config.consoles != self._consoles:
-            self._consoles = config.consoles
+            self._consoles, self._anew = config.consoles, True
             self._forget_fd()
             self._console.close()
             self._console, self._about_consoles = Console.open(
@@ -221,16 +216,18 @@ class Panel:
     def show(self, status: Status) -> None:
         """Show a status everywhere."""
         now = self._loop.clock()
-        if status != self._shown:
-            self.log.extend(f"[{now:10.3f}] {event.text}" for event in events(self._shown, status))
-            self._shown = status
+        changes = events(self._shown, status) if status != self._shown else []
+        self.log.extend(f"[{now:10.3f}] {event.text}" for event in changes)
+        if self._anew:  # What a UART that is new has not been told.
+            changes, self._anew = events(None, status), False
+        self._shown = status
         # The LED first: it is the quickest, and all that some people have.
         pattern = pattern_for(status)
         if pattern is None:
             self._blinker.release()
         else:
             self._blinker.start(pattern, now)
-        self._console.show(status, now)
+        self._console.show(status, changes, now)
         self._arm()
 
     def close(self) -> None:

@@ -5,17 +5,17 @@ docs/led.md shows the patterns to people; the table here is the same one.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from gadgetd import sysfs
+from gadgetd.config.settings import AUTO, NONE
 from gadgetd.errors import Problem
 from gadgetd.status import Life, Phase, Status
 
 SYS_LEDS = Path("/sys/class/leds")
-AUTO, NONE = "auto", "none"
 ACTIVITY_LEDS = ("ACT", "led0")
 """The ACT LED's name on kernels from 6.1 on, and before."""
 _OURS = ("none", "timer")
@@ -103,15 +103,6 @@ def pattern_for(status: Status) -> Pattern | None:
     return ERROR if status.problem else None
 
 
-def write_attribute(path: Path, value: str) -> None:
-    """Write a sysfs attribute. Raises OSError; ENOENT if it is missing."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode("ascii"))
-    finally:
-        os.close(fd)
-
-
 class Blinker:
     """Shows patterns on a LED, a step at a time; the poll loop calls `step` when it is due.
 
@@ -127,7 +118,7 @@ class Blinker:
     def __init__(
         self,
         led: Led | None,
-        write: Callable[[Path, str], None] = write_attribute,
+        write: Callable[[Path, str], None] = sysfs.write,
         *,
         kept: Path | None = None,
     ) -> None:

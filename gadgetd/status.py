@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gadgetd.disks.disk import Disk
-from gadgetd.errors import Problem
+from gadgetd.errors import ControlError, Problem
 
 if TYPE_CHECKING:
     from gadgetd.disks.health import Health
@@ -109,6 +110,17 @@ class Status(NamedTuple):
     """The host let go of every disk, and everything it wrote is on the media."""
     serial_console: str = ""
     """The board's end of the serial port that goes over the USB cable: `ttyGS0`; empty for none."""
+
+
+def find_disk(rows: Iterable[DiskStatus], wanted: str) -> DiskStatus:
+    """Find an exported disk by LUN number, kernel name or device node. Raises ControlError."""
+    exported = [row for row in rows if row.lun is not None]
+    # A name means the disk that is there, not one that left and was called the same.
+    for row in sorted(exported, key=lambda row: row.life is Life.GONE):
+        if wanted in (str(row.lun), row.disk.name, f"/dev/{row.disk.name}"):
+            return row
+    there = ", ".join(f"{row.lun} ({row.disk.name})" for row in exported) or "none"
+    raise ControlError(f"no LUN or disk is called {wanted!r}", hint=f"exported: {there}")
 
 
 def as_dict(value: NamedTuple) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads one attribute of sysfs, configfs or procfs, as often as it has to be."""
+"""Reads and writes one attribute of sysfs, configfs or procfs, and sorts kernel names."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ def read(path: Path | str) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, _PAGE_BYTES).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
+
+
+def write(path: Path | str, text: str) -> None:
+    """Set an attribute with a single system call: each is one call of its store function.
+
+    Raises OSError. ENOENT: this kernel has no such attribute; it would be EACCES with O_CREAT,
+    which Python's own `open` sets.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
 

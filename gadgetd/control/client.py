@@ -17,7 +17,7 @@ from gadgetd.disks.disk import Disk, Found, Kind, Verdict
 from gadgetd.disks.hold import in_use
 from gadgetd.errors import ControlError, GadgetdError, Problem
 from gadgetd.show import wording
-from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Status, as_dict
+from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Status, as_dict, find_disk
 
 if TYPE_CHECKING:
     from gadgetd.disks.health import Health
@@ -170,13 +170,7 @@ def find(status: Status, wanted: str) -> DiskStatus:
     """Find an exported disk by LUN number, kernel name or device node. Raises ControlError."""
     if status.phase is Phase.STOPPED:
         raise ControlError(status.message)
-    rows = [row for row in status.disks if row.lun is not None]
-    # A name means the disk that is there, not one that left and was called the same.
-    for row in sorted(rows, key=lambda row: row.life is Life.GONE):
-        if wanted in (str(row.lun), row.disk.name, f"/dev/{row.disk.name}"):
-            return row
-    there = ", ".join(f"{row.lun} ({row.disk.name})" for row in rows) or "none"
-    raise ControlError(f"no LUN or disk is called {wanted!r}", hint=f"exported: {there}")
+    return find_disk(status.disks, wanted)
 
 
 def sha256(

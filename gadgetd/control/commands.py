@@ -11,7 +11,7 @@ from gadgetd.daemon import Daemon
 from gadgetd.errors import ControlError
 from gadgetd.export.drive import Drive
 from gadgetd.export.outcome import Waits
-from gadgetd.status import Life, Phase, to_json
+from gadgetd.status import Life, Phase, find_disk, to_json
 
 Request = dict[str, Any]
 
@@ -118,13 +118,11 @@ class Commands:
         self._daemon.reload(lambda: reply({"ok": True, "status": to_json(self._daemon.status)}))
 
     def _find(self, request: Request) -> Drive:
-        wanted = str(request.get("disk", ""))
         drives = self._daemon.drives
-        # A name means the disk that is there, not one that left and was called the same.
-        for drive in sorted(drives, key=lambda drive: drive.hold is None):
-            if wanted in (str(drive.number), drive.name, f"/dev/{drive.name}"):
-                return drive
-        if self._daemon.status.phase is Phase.STOPPED:
-            raise ControlError(self._daemon.status.message)
-        there = ", ".join(f"{e.number} ({e.name})" for e in drives) or "none"
-        raise ControlError(f"no LUN or disk is called {wanted!r}", hint=f"exported: {there}")
+        try:
+            row = find_disk((drive.to_status() for drive in drives), str(request.get("disk", "")))
+        except ControlError as error:
+            if self._daemon.status.phase is Phase.STOPPED:
+                raise ControlError(self._daemon.status.message) from error
+            raise
+        return next(drive for drive in drives if drive.number == row.lun)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gadgetd import sysfs
-
-SECTOR_BYTES = 512
+from gadgetd.disks.disk import SECTOR_BYTES
 
 
 class Counters(NamedTuple):

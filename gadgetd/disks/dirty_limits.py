@@ -6,9 +6,9 @@ gadget then stops answering, the host resets the port and data is lost. See docs
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from gadgetd import sysfs
 from gadgetd.errors import Problem
 
 EXPIRE_CENTISECS = 100
@@ -33,11 +33,7 @@ def limit(
         ("dirty_writeback_centisecs", WAKEUP_CENTISECS),
     ):
         try:
-            fd = os.open(proc / "sys" / "vm" / name, os.O_WRONLY)
-            try:
-                os.write(fd, b"%d\n" % value)
-            finally:
-                os.close(fd)
+            sysfs.write(proc / "sys" / "vm" / name, f"{value}\n")
         except OSError as error:
             words = f"cannot set vm.{name} to {value}: {error.strerror}"
             refused.append(Problem(words, "a slow disk may stall the host; see docs/slow-media.md"))

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from gadgetd.disks.health import Health
 
+SECTOR_BYTES = 512
+"""The unit of the kernel's sizes and counters, whatever the disk's own block size is."""
+
 
 class Kind(StrEnum):
     """How a disk is attached. The order of the members is the order of the LUNs."""

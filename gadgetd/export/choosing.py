@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from gadgetd.config.settings import Config
 from gadgetd.disks.disk import Disk, Found, Kind, Verdict
-
-if TYPE_CHECKING:
-    from gadgetd.config.settings import Config
-
 from gadgetd.sysfs import natural_key
 
 _ASKED_FOR = (Kind.SATA, Kind.USB, Kind.OTHER)

@@ -135,7 +135,8 @@ class Exporter:
             self._remove()
             return done
         changes = compare(standing, wanted)
-        elsewhere = config.usb.udc not in (AUTO, self.udc)
+        udc = config.usb.udc if config.usb.udc != AUTO else ""
+        elsewhere = udc not in ("", self.udc)
         disconnects = bool(self.udc) and (changes.extend or changes.rebuild or elsewhere)
         refused = self._refused.covers(wanted)
         done = done._replace(wants_gadget=True)
@@ -157,7 +158,7 @@ class Exporter:
         try:
             if self.udc and elsewhere:
                 self.gadget.disconnect()
-            if not self.udc and not self.gadget.bind(config.usb.udc):
+            if not self.udc and not self.gadget.bind(udc):
                 return done._replace(waits=Waits.CONTROLLER)
         except GadgetError as error:
             return done._replace(error=error)

@@ -124,7 +124,7 @@ class OwnGadget:
                 self._configfs.take_out(NAME, number)
 
     def bind(self, wanted: str) -> bool:
-        """Bind to a controller, by name or `auto`; False if there is none, and `note` says why."""
+        """Bind to a controller, any if `wanted` is empty; False if there is none: see `note`."""
         others = self._configfs.other_gadgets(NAME)
         busy = {controller: name for name, controller in others.items() if controller}
         chosen, self.note = controllers.bind_first(

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from gadgetd.config.settings import AUTO, Config
 from gadgetd.disks.disk import Disk
 from gadgetd.status import Board
-
-if TYPE_CHECKING:
-    from gadgetd.config.settings import Config
-
 from gadgetd.usb.gadget import (
     ACM,
     LUNS_PER_FUNCTION,
@@ -81,7 +78,7 @@ def gadget(
         device_version=usb.device_version,
         manufacturer=usb.manufacturer,
         product=usb.product,
-        serial=usb.serial if usb.serial != "auto" else board.serial or NO_SERIAL,
+        serial=usb.serial if usb.serial != AUTO else board.serial or NO_SERIAL,
         max_power_ma=usb.max_power_ma,
         functions=tuple(functions),
         name=name,

@@ -197,19 +197,6 @@ def _disk(row: DiskStatus) -> Event:
     )
 
 
-_LIVES = {
-    Life.WAITING: "waiting for host",
-    Life.READING: "host reads",
-    Life.WRITING: "host writes",
-    Life.FLUSHING: "flushing, do not unplug",
-    Life.FLUSHED: "flushed, everything is on the disk",
-    Life.EJECTING: "ejected, flushing, do not unplug",
-    Life.EJECTED: "ejected, everything is on the disk",
-    Life.FAILED: "WRITE ERROR: the disk lost data that the host believes written",
-    Life.GONE: "the disk is gone; its LUN is kept for it",
-}
-
-
 def _luns(before: Status, new: Status) -> Iterator[Event]:
     old_rows = _by_name(before)
     for row in _by_name(new).values():
@@ -220,7 +207,7 @@ def _luns(before: Status, new: Status) -> Iterator[Event]:
         if row.lun is None or row.life is previous:
             continue
         back = previous is Life.GONE
-        words = "the disk is back" if back else _LIVES.get(row.life, row.life.value)
+        words = "the disk is back" if back else wording.LIVES[row.life][1]
         moved = previous in (Life.READING, Life.WRITING) or row.life is Life.EJECTED
         if moved and (row.written_bytes or row.read_bytes):
             words += f"; {wording.size(row.written_bytes)} written"

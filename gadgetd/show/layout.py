@@ -22,15 +22,6 @@ _TABLE_MIN = 5
 """Head, three disks and "... and N more": fewer say too little, so other things go first."""
 
 
-def render(status: Status, columns: int, rows: int) -> list[str]:
-    """Give the status as at most `rows` lines of at most `columns` printable ASCII characters.
-
-    Where they do not all fit, disks are counted instead of listed, then what surrounds them
-    goes. SAFE TO UNPLUG, problems and advice are what is cut last.
-    """
-    return [line for line, _ in layout(status, columns, rows)]
-
-
 def to_text(status: Status, columns: int = 80) -> str:
     """Give the status as text of any length, for `gadgetd status`. Ends with a line end."""
     lines = [line for line, _ in layout(status, columns, 1 << 30, footer=False)]
@@ -52,7 +43,11 @@ class _Parts(NamedTuple):
 
 
 def layout(status: Status, columns: int, rows: int, *, footer: bool = True) -> list[Line]:
-    """Give the lines of `render` with their attributes."""
+    """Give at most `rows` lines of at most `columns` printable ASCII characters, and how they look.
+
+    Where they do not all fit, disks are counted instead of listed, then what surrounds them
+    goes. SAFE TO UNPLUG, problems and advice are what is cut last.
+    """
     columns, rows = max(columns, 1), max(rows, 1)
 
     def styled(words: str, style: str, indent: str = "  ") -> list[Line]:

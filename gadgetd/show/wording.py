@@ -37,18 +37,22 @@ _STATES = {
 }
 """Documentation/ABI/stable/sysfs-class-udc, `state`; what drivers make of it: docs/kernel.md."""
 
-_LIVES = {
-    Life.WAITING: "waiting for host",
-    Life.IDLE: "idle",
-    Life.READING: "reading",
-    Life.WRITING: "writing",
-    Life.FLUSHING: "flushing: do not unplug",
-    Life.FLUSHED: "flushed",
-    Life.EJECTING: "ejected, flushing: do not unplug",
-    Life.EJECTED: "ejected, all on disk",
-    Life.FAILED: "WRITE ERROR, data lost",
-    Life.GONE: "gone, LUN kept for it",
+LIVES = {
+    Life.WAITING: ("waiting for host", "waiting for host"),
+    Life.IDLE: ("idle", "idle"),
+    Life.READING: ("reading", "host reads"),
+    Life.WRITING: ("writing", "host writes"),
+    Life.FLUSHING: ("flushing: do not unplug", "flushing, do not unplug"),
+    Life.FLUSHED: ("flushed", "flushed, everything is on the disk"),
+    Life.EJECTING: ("ejected, flushing: do not unplug", "ejected, flushing, do not unplug"),
+    Life.EJECTED: ("ejected, all on disk", "ejected, everything is on the disk"),
+    Life.FAILED: (
+        "WRITE ERROR, data lost",
+        "WRITE ERROR: the disk lost data that the host believes written",
+    ),
+    Life.GONE: ("gone, LUN kept for it", "the disk is gone; its LUN is kept for it"),
 }
+"""What a LUN does, as it stands on the screen and as an event tells of it."""
 
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
 
@@ -142,7 +146,7 @@ def host(controller: Controller) -> str:
 
 def life(row: DiskStatus) -> str:
     """Return what a LUN is doing, with what was moved so far: `writing 12.3 MB/s, 1.20 GB`."""
-    words = _LIVES.get(row.life, row.life.value)
+    words = LIVES[row.life][0]
     if row.life in (Life.READING, Life.WRITING):
         # Between two looks nothing may have moved, though it goes on.
         rate = f" {size(row.rate_bytes_s)}/s" if row.rate_bytes_s else ""

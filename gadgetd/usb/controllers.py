@@ -13,7 +13,6 @@ from gadgetd.errors import GadgetError
 from gadgetd.sysfs import natural_key
 
 SYS_UDC = Path("/sys/class/udc")
-AUTO = "auto"
 
 _TAKEN = (errno.EBUSY, errno.ENODEV)
 
@@ -89,7 +88,7 @@ def bind_first(
 ) -> tuple[str | None, str]:
     """Bind to a controller and say why that one; None and why none can be had.
 
-    `wanted` is a controller's name or `auto`, the first that is free. `busy` maps the name of a
+    `wanted` is a controller's name; empty for the first that is free. `busy` maps the name of a
     controller to what uses it. What the kernel says of a controller counts too, unless it is our
     own gadget `ours`. If `bind` is refused, the next is tried: so nothing is lost to another
     process that takes a controller meanwhile. Raises the GadgetError of `bind` if it is not about
@@ -122,7 +121,7 @@ def _choose(
     users = dict.fromkeys(refused, "refused by the kernel")
     users |= {name: f"used by gadget {user}" for name, user in (gadgets | dict(busy)).items()}
     listed = ", ".join(names)
-    if wanted != AUTO:
+    if wanted:
         if wanted not in names:
             there = f"there is {listed}" if names else "there is no USB device controller"
             return None, f"usb.udc names {wanted}, which is not there; {there}"

@@ -57,16 +57,8 @@ class Kernel:
         return sysfs.read(path)
 
     def write(self, path: Path, text: str) -> None:
-        """Set an attribute with a single system call: each is one call of its store function.
-
-        ENOENT: this kernel has no such attribute. It would be EACCES with O_CREAT, which Python's
-        own `open` sets.
-        """
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
+        """Set an attribute with a single system call. ENOENT: this kernel has no such attribute."""
+        sysfs.write(path, text)
 
     def mount_configfs(self, path: Path) -> None:
         """Mount configfs. EBUSY: it is mounted there. ENODEV: the kernel has none.

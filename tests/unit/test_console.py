@@ -13,11 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gadgetd.console import Console, Screen, hdmi_device, render, uart_device
+from gadgetd.console import Console, hdmi_device, uart_device
 from gadgetd.errors import Problem
+from gadgetd.show.events import events
+from gadgetd.show.layout import layout
+from gadgetd.show.screen import Screen
 from gadgetd.show.tty import open_terminal
 from gadgetd.status import Controller, Life, Phase, Status
-from tests.unit.statuses import PATIENT, STATUSES, UDC, left_out, nvme, status
+from tests.unit.statuses import PATIENT, STATUSES, left_out, nvme, status
+
+
+def render(status: Status, columns: int, rows: int) -> list[str]:
+    return [line for line, _ in layout(status, columns, rows)]
+
 
 FULL_SPEED = Problem("the link is full-speed: writing will be slow", "use another cable")
 
@@ -440,7 +448,7 @@ def test_the_configuration_can_name_the_uart_or_switch_it_off(tmp_path: Path) ->
 def test_a_board_without_any_console_is_no_error(tmp_path: Path) -> None:
     console, advice = Console.open(sys_class_tty=tmp_path, dev=tmp_path)
     assert advice == ()
-    console.show(status(nvme(0)), 0.0)
+    console.show(status(nvme(0)), events(None, status(nvme(0))), 0.0)
     console.tick(1.0)
     assert console.next_call(1.0) is None
     assert console.fileno() == -1
@@ -461,19 +469,8 @@ def test_one_terminal_for_both_gets_the_lines_and_no_screen(
     link.symlink_to(path)
     console, advice = Console.open(str(link), path, sys_class_tty=tmp_path)
     assert len(advice) == 1
-    console.show(status(nvme(0)), 0.0)
+    console.show(status(nvme(0)), events(None, status(nvme(0))), 0.0)
     drawn = os.read(far, 65536)
     assert b"@gadgetd {" in drawn
     assert b"\x1b[?25l" not in drawn
-    console.close()
-
-
-def test_the_console_says_what_changed_once(tmp_path: Path, pty: tuple[int, str]) -> None:
-    far, path = pty
-    console, _ = Console.open("none", path, sys_class_tty=tmp_path)
-    console.show(status(), 0.0)
-    os.read(far, 65536)
-    console.show(status(), 1.0)
-    console.show(status(controller=UDC._replace(state="suspended")), 2.0)
-    assert os.read(far, 65536).count(b"@gadgetd") == 1
     console.close()

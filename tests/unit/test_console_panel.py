@@ -15,7 +15,7 @@ from gadgetd.config.settings import Config, Consoles
 from gadgetd.console import LOG_LINES, Panel
 from gadgetd.status import Phase
 from tests.unit.fakes import CM4, FakeLoop, open_fds
-from tests.unit.statuses import nvme, status
+from tests.unit.statuses import UDC, nvme, status
 
 
 class Desk:
@@ -75,6 +75,17 @@ def test_a_status_goes_to_screen_uart_led_and_log(desk: Desk) -> None:
     assert "@gadgetd " in desk.read(desk.uart)
     assert desk.brightness() == "1"
     assert any("version 0.1.0" in line for line in desk.panel.log)
+
+
+def test_the_uart_is_told_what_changed_once(desk: Desk) -> None:
+    desk.panel.choose(desk.config)
+    desk.panel.show(status())
+    desk.read_all_told()
+    desk.panel.show(status())
+    desk.panel.show(status(controller=UDC._replace(state="suspended")))
+    assert select.select([desk.uart], [], [], 10)[0]
+    desk.loop.run_for(5)
+    assert desk.read(desk.uart).count("@gadgetd") == 1
 
 
 def test_a_status_that_says_nothing_gives_the_led_back(desk: Desk) -> None:

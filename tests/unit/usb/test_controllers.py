@@ -33,7 +33,7 @@ def names(sys_udc: Path) -> list[str]:
     return [each.name for each in controllers.controllers(sys_udc)]
 
 
-def pick(sys_udc: Path, wanted: str = "auto", **busy: str) -> tuple[str | None, str]:
+def pick(sys_udc: Path, wanted: str = "", **busy: str) -> tuple[str | None, str]:
     found = controllers.controllers(sys_udc)
     return controllers.bind_first(lambda _: None, wanted, found, busy)
 
@@ -155,7 +155,7 @@ def test_our_own_gadget_does_not_keep_us_from_its_controller(sys_udc: Path) -> N
 
 
 def bind_first(
-    sys_udc: Path, answers: dict[str, int], wanted: str = "auto", **busy: str
+    sys_udc: Path, answers: dict[str, int], wanted: str = "", **busy: str
 ) -> tuple[str | None, str]:
     """Bind where a controller answers with an errno, 0 for success."""
 
