@@ -10,6 +10,8 @@ export GADGETD_ARGS := $(value ARGS)
 export GADGETD_BOARD := $(value BOARD)
 unexport ARGS BOARD
 with_args := $(python) -m emulator.arguments
+# In two processes, since a board keeps one core busy; ARGS="-n 0" runs one test after the other.
+pytest := $(python) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 # Temporary files too stay in the cache, as do those of the linters; setup.sh makes it.
 export TMPDIR := $(cache)/tmp
 export RUFF_CACHE_DIR := $(cache)/lint/ruff
@@ -45,18 +47,21 @@ screenshot: setup
 	@mkdir -p docs
 	@$(with_args) $(python) -m emulator run --no-terminal --screenshot docs/hdmi.png --uart-log docs/uart.log
 
-# What the tests boot, built before them so that its progress shows.
+# What bench boots, built before it so that its progress shows.
 test-image: setup
 	@$(python) -m emulator build
 
-test: lint test-image
-	@$(with_args) $(python) -m pytest tests/unit tests/vm
+# What the tests boot, the PC too, is built while the unit tests run: a test that needs it waits.
+test: lint
+	@$(python) -m emulator build --pc & \
+	    $(with_args) $(pytest) tests/unit tests/vm; status=$$?; wait; exit $$status
 
 test-unit: setup
-	@$(with_args) $(python) -m pytest tests/unit
+	@$(with_args) $(pytest) tests/unit
 
-test-vm: test-image
-	@$(with_args) $(python) -m pytest tests/vm
+test-vm: setup
+	@$(python) -m emulator build --pc
+	@$(with_args) $(pytest) tests/vm
 
 bench: test-image bench-setup
 	@$(with_args) $(python) -m bench

@@ -34,6 +34,9 @@ TAIL = "a1b2c3d4"
 """The emulated board's serial number ends so."""
 REVISION = __version__.rpartition(".")[0]
 
+LOGS = "gadgetd log; gadgetd status; cat /var/log/gadgetd* 2>/dev/null; dmesg | tail -n 60"
+"""Commands that tell what happened on a board."""
+
 Event = dict[str, Any]
 EVENT = re.compile(r"^@gadgetd (\{.*\})$", re.MULTILINE)
 
@@ -303,6 +306,14 @@ class Board:
         """Write the configuration and restart the daemon. Returns the position in the UART."""
         self.write_file(CONFIG, text)
         return self.restart(signal)
+
+    def keep(self, directory: Path, ask: Callable[[str, float], tuple[int, str]]) -> None:
+        """Keep what may tell why a test failed; `ask` runs a command in a shell of the board's."""
+        if self.emulated is not None:
+            with suppress(EmulatorError):
+                self.emulated.screendump(directory / "hdmi.png")
+        with suppress(EmulatorError):
+            (directory / "gadgetd.log").write_text(ask(f"{{ {LOGS}; }} 2>&1", 30)[1])
 
     # The host's side
 

@@ -5,17 +5,31 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from emulator import Drive, EmulatorError, HostShell, Machine, MachineOptions, UartShell
+from emulator import (
+    Drive,
+    EmulatorError,
+    HostShell,
+    Machine,
+    MachineOptions,
+    UartShell,
+    base,
+    cache,
+    image,
+)
+from tests.vm import processes
 from tests.vm.board import BOOT_S, Board, LocalHost, Pattern
+from tests.vm.pair import Pair
 
 MIB = 1 << 20
 SD_SIZE, NVME_SIZE = 64 * MIB, 100 * MIB
+PAIR_SIZES = 32 * MIB, 24 * MIB
+"""SD card and NVMe disk of the board that has a PC."""
 WRITTEN_OUTSIDE = Pattern(1_000_000, MIB)
 """Stands in the standard board's NVMe image before the board boots, a MiB from its begin."""
 WRITTEN_OUTSIDE_AT = MIB
@@ -52,8 +66,31 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "writes: writes to disks; with --board only if allowed")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """With --board, run all in this process: there is one board."""
+    if config.getoption("--board"):
+        config.option.numprocesses = 0  # which pytest-xdist reads after this
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Show the progress of tests that run in other processes."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    in_processes = processes.in_processes(session.config)
+    if terminal and in_processes and session.config.get_verbosity() == 0:
+        session.config.pluginmanager.register(processes.Progress(session, terminal))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing of machines whose process was ended with the run, by -x or Ctrl-C."""
+    if not processes.is_worker(config):
+        cache.remove_left_runs()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --board, leave out what a board on the bench cannot or may not do."""
+    """Sort for several processes; with --board, leave out what that board cannot or may not do."""
+    if processes.is_worker(config):
+        items[:] = processes.longest_first(items)
     if not config.getoption("--board"):
         return
     not_run = {"emulated"} if config.getoption("--board-write") else {"emulated", "writes"}
@@ -77,7 +114,9 @@ class Bench:
         # Below .pytest_cache, in the checkout, which git does not look at.
         self._kept = Path(config.cache.mkdir("vm")) if config.cache else Path("vm")
         self.board: Board | None = None
-        self.boots: list[tuple[str, float]] = []
+        self.pair: Pair | None = None
+        self.boots: list[float] = []
+        """Seconds from power-on to a shell, of boards that have not been reported yet."""
 
     @property
     def real(self) -> bool:
@@ -86,7 +125,7 @@ class Bench:
 
     def directory(self, name: str) -> Path:
         """A new, empty directory to keep something of a test in."""
-        path = self._kept / re.sub(r"[^\w.-]+", "_", name).strip("_")
+        path = self._kept / _file_name(name)
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         return path
@@ -119,7 +158,7 @@ class Bench:
         machine.go()
         if login:
             uart.login(timeout_s=BOOT_S)
-            self.boots.append((name, time.monotonic() - begin))
+            self.boots.append(time.monotonic() - begin)
         return self.board
 
     def log_in(self) -> Board:
@@ -140,9 +179,23 @@ class Bench:
             self.board = Board(uart, host, directory, writes_allowed=self._writes_allowed)
         return self.board
 
+    def connect(self, name: str, options: MachineOptions) -> Pair:
+        """Boot a board and a PC, and put the cable in. What ran before is switched off."""
+        self.switch_off()
+        self.pair = pair = Pair(self.directory(name), options)
+        pair.boot_pc()
+        begin = time.monotonic()
+        pair.boot_board()
+        self.boots.append(time.monotonic() - begin)
+        pair.plug()
+        return pair
+
     def switch_off(self) -> None:
-        """End the emulated board, if there is one."""
+        """End the emulated board, and the PC, if there are any."""
         board, self.board = self.board, None
+        pair, self.pair = self.pair, None
+        if pair is not None:
+            pair.close()
         if board is not None:
             board.uart.close()
             board.host.close()
@@ -150,34 +203,38 @@ class Bench:
                 board.emulated.kill()
 
     def keep(self, name: str) -> Path | None:
-        """Keep what may tell why a test failed: UART, HDMI, gadgetd's log and the kernel's."""
+        """Keep what may tell why a test failed: UART, HDMI, gadgetd's log and the kernels'."""
+        if self.pair is not None:
+            kept = self.directory(name)
+            self.pair.keep(kept)
+            return kept
         board = self.board
         if board is None:
             return None
         kept = board.directory
-        if kept.name != re.sub(r"[^\w.-]+", "_", name).strip("_"):
+        if kept.name != _file_name(name):
             kept = self.directory(name)
             (kept / "uart.log").write_text(board.uart.line.text())
-        commands = (
-            "gadgetd log; gadgetd status; cat /var/log/gadgetd* 2>/dev/null; dmesg | tail -n 60"
-        )
-        ask = board.run
-        if board.emulated is not None:
-            with suppress(EmulatorError):
-                board.emulated.screendump(kept / "hdmi.png")
-            ask = board.host.run  # which answers even if the UART is what is wrong
-        with suppress(EmulatorError):
-            (kept / "gadgetd.log").write_text(ask(f"{{ {commands}; }} 2>&1", 30)[1])
+        # The second channel of an emulated board answers even if the UART is what is wrong.
+        board.keep(kept, board.run if board.emulated is None else board.host.run)
         return kept
 
 
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name).strip("_")
+
+
 _BENCH = pytest.StashKey[Bench]()
+BOOT = "seconds to a shell"
 
 
 @pytest.fixture(scope="session")
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """The one bench of a test run."""
     bench = Bench(request.config)
+    if not bench.real:
+        # Another process may be at it. What fails here fails once, and not in each test.
+        image.project_layer(base.get())
     request.config.stash[_BENCH] = bench
     yield bench
     bench.switch_off()
@@ -185,9 +242,15 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Have the report of a failed test name the directory with what was kept."""
-    report: pytest.TestReport = yield  # type: ignore[assignment]
+    """Have the report of a failed test name the directory with what was kept.
+
+    Reports come from other processes too: the seconds of the boots go with a test's last one.
+    """
     bench = item.config.stash.get(_BENCH, None)
+    if bench is not None and call.when == "teardown":
+        item.user_properties += [(BOOT, seconds) for seconds in bench.boots]
+        bench.boots.clear()
+    report: pytest.TestReport = yield  # type: ignore[assignment]
     if report.failed and call.when != "teardown" and bench is not None:
         kept = bench.keep(item.name)
         if kept is not None:
@@ -197,23 +260,22 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report  # type: ignore[return-value]
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how long each vm test took."""
-    bench = config.stash.get(_BENCH, None)
-    if bench is None:
-        return
-    spent: dict[str, float] = {}
+    spent: defaultdict[str, float] = defaultdict(float)
+    boots: list[float] = []
     for reports in terminalreporter.stats.values():
         for report in reports:
-            if isinstance(report, pytest.TestReport) and "/vm/" in report.nodeid:
-                spent[report.nodeid] = spent.get(report.nodeid, 0) + report.duration
+            if isinstance(report, pytest.TestReport) and processes.is_of_board(report.nodeid):
+                spent[report.nodeid] += report.duration
+                if report.when == "teardown":
+                    boots += [float(str(s)) for what, s in report.user_properties if what == BOOT]
+    if not spent:
+        return
     write = terminalreporter.write_line
     terminalreporter.write_sep("=", "seconds on the board")
     for name, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         write(f"{seconds:6.1f}  {name.partition('::')[2]}")
-    boots = [seconds for _, seconds in bench.boots]
     write(f"{sum(spent.values()):6.1f}  all; {len(boots)} boots to a shell took {sum(boots):.1f}")
 
 
@@ -241,6 +303,15 @@ def board(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Board]:
         sd=Drive(SD_SIZE), nvme=(Drive(NVME_SIZE, serial="NVMESER1"),), spare_ports=1
     )
     yield bench.boot(request.module.__name__.rpartition(".")[2], options, _write_outside)
+    bench.switch_off()
+
+
+@pytest.fixture(scope="module")
+def pair(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """A board and a PC that are two machines, the cable in, shared by a module's tests."""
+    sd, nvme = PAIR_SIZES
+    options = MachineOptions(sd=Drive(sd), nvme=(Drive(nvme),))
+    yield bench.connect(request.module.__name__.rpartition(".")[2], options)
     bench.switch_off()
 
 

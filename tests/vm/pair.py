@@ -10,6 +10,7 @@ The disks' images outlive the machines.
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -124,16 +125,26 @@ class Pair:
         if self._inside:  # what a controller that sees VBUS go does: VUDC_EVENT_DOWN
             self._inside.run(f"echo -1 >/sys/devices/platform/{VUDC}/usbip_sockfd")
 
+    def keep(self, directory: Path) -> None:
+        """Keep what may tell why a test failed, of those machines that are on."""
+        with suppress(FileNotFoundError):
+            shutil.copy(self.kept / "uart.log", directory)
+        if self._board and self._inside:
+            self._board.keep(directory, self._inside.run)
+        if self._pc and self._host:
+            (directory / "pc.log").write_text(self.pc_console())
+            with suppress(EmulatorError):
+                (directory / "pc-kernel.log").write_text(self._host.kernel_log())
+
     def close(self) -> None:
-        """End both."""
+        """End both; nothing is left but the logs."""
         for machine in (self._machine, self._pc):
             if machine:
                 machine.kill()
         self._close_board()
         if self._host:
             self._host.close()
-        for image in self.directory.glob("*.img"):
-            image.unlink()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _close_board(self) -> None:
         with suppress(EmulatorError):

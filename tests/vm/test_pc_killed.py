@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from emulator import Drive, HostBlock, MachineOptions
+from emulator import HostBlock
 from tests.vm.board import BOOT_S, WAIT_S, until
-from tests.vm.conftest import Bench
 from tests.vm.hostside import CHUNK, chunk
 from tests.vm.pair import Pair
 
 pytestmark = pytest.mark.emulated
 
-MIB = 1 << 20
-SIZES = [16 * MIB, 16 * MIB]
 FIRST, COUNT = 16, 128
 AT_LEAST = 4
 """Chunks that are acknowledged before anything is taken away."""
@@ -32,21 +29,6 @@ for step in range(1 << 30):
     os.write(console, b"written %d %d.\\n" % (number, generation))
 """
 """Runs on the PC: chunk after chunk through its cache, each acknowledged after an fsync."""
-
-
-@pytest.fixture(scope="module")
-def pair(bench: Bench) -> Iterator[Pair]:
-    """A board and a PC, the cable in."""
-    bench.switch_off()
-    sd, nvme = SIZES
-    pair = Pair(bench.directory("pc_killed"), MachineOptions(sd=Drive(sd), nvme=(Drive(nvme),)))
-    try:
-        pair.boot_pc()
-        pair.boot_board()
-        pair.plug()
-        yield pair
-    finally:
-        pair.close()
 
 
 @pytest.fixture
