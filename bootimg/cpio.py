@@ -42,10 +42,16 @@ def parents(path: str) -> Iterator[Entry]:
         yield directory(str(parent))
 
 
-def tree(top: Path, prefix: str = "") -> Iterator[Entry]:
-    """Everything below a directory, sorted; modes as they are, except that all may be read."""
+def tree(top: Path, prefix: str = "", without: str = "") -> Iterator[Entry]:
+    """Everything below a directory, sorted; modes as they are, except that all may be read.
+
+    Nothing is read of directories named `without`, in which files may come and go meanwhile.
+    """
     for path in sorted(top.rglob("*")):
-        name = prefix + str(path.relative_to(top))
+        inside = path.relative_to(top)
+        if without in inside.parts:
+            continue
+        name = prefix + str(inside)
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
             yield symlink(name, str(path.readlink()))

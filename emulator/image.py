@@ -82,7 +82,8 @@ def project_layer(ground: base.Base, checkout: Path = cache.CHECKOUT) -> Path:
     for part in (overlay, package):
         if not part.is_dir():
             raise EmulatorError(f"{part} is not there", hint="run this in a checkout of gadgetd")
-    sources = [entry for entry in cpio.tree(package) if "__pycache__" not in entry.path]
+    # Other processes may be compiling what is there.
+    sources = list(cpio.tree(package, without="__pycache__"))
     entry_point = (checkout / "pyproject.toml").read_bytes()
     laid_over = cpio.archive(cpio.tree(overlay))
     inputs = (cpio.archive(sources), laid_over, entry_point, Path(__file__).read_bytes())

@@ -47,7 +47,12 @@ class Machine:
         self.top = top
         self.checkout = top / "checkout"
         for name in ("buildroot-package", "rootfs-overlay"):
-            shutil.copytree(CHECKOUT / name, self.checkout / name, symlinks=True)
+            shutil.copytree(
+                CHECKOUT / name,
+                self.checkout / name,
+                symlinks=True,
+                ignore=shutil.ignore_patterns("__pycache__"),  # another process may write there
+            )
         self.tree = self.checkout / "buildroot-package"
         self.buildroot = top / "buildroot"
         (self.buildroot / "package").mkdir(parents=True)
