@@ -21,22 +21,19 @@ from gadgetd.disks.kernel_log import KernelLog
 from gadgetd.errors import GadgetdError, Problem
 from gadgetd.eventloop import URGENT, Alarms, Loop
 from gadgetd.export import choosing
-from gadgetd.export.board_reads import BoardReads
 from gadgetd.export.drive import Drive, Signal
-from gadgetd.export.ending import AfterEject, Shutdown
+from gadgetd.export.drives import BoardReads
+from gadgetd.export.ending import RETRY_S, AfterEject, Flushing, Shutdown
 from gadgetd.export.exporter import Exporter
-from gadgetd.export.flushing import Flushing
 from gadgetd.export.outcome import Outcome, Waits
 from gadgetd.export.reconnect import Reconnect
 from gadgetd.show import snapshot
-from gadgetd.status import Board, Life, Phase, Status
+from gadgetd.status import Board, Phase, Status
 from gadgetd.usb.link import Host
 from gadgetd.usb.serial_login import Login
 
 TICK_S = 0.5
 """How often counters and LUNs are looked at while a host is there: an eject raises no event."""
-RETRY_S = 5.0
-"""How long after a step that the kernel refused it is tried again."""
 REFUSED_S = 60.0
 """After which it is tried again if there is no host: none takes so long to set a gadget up."""
 _RECONNECTED = "reconnected"
@@ -97,11 +94,9 @@ class Daemon:
         """Begin to watch, and export what is there. The caller then runs the loop."""
         self._loop.watch(self._scan.fileno(), self._on_uevent)
         self._panel.choose(Config())
-        if self._log.fileno() >= 0:
-            self._loop.watch(self._log.fileno(), self._on_kernel_log)
+        self._loop.watch(self._log.fileno(), self._on_kernel_log)
         self._exporter.gadget.before_removal = self._login.end
-        if (mounts := self._scan.open_mounts()) >= 0:
-            self._loop.watch(mounts, self.reconcile, URGENT)
+        self._loop.watch(self._scan.open_mounts(), self.reconcile, URGENT)
         self.reload()
 
     def stop(self, then: Callable[[], None]) -> None:
@@ -161,14 +156,10 @@ class Daemon:
     def reconcile(self) -> None:
         """Look at everything anew, and bring the gadget to what it ought to be."""
         if not self.shutdown.stop.begun:
-            before = self.outcome
             try:
-                self.outcome = self._reconcile()
+                self.outcome = self._reconcile().after(self.outcome)
             except GadgetdError as error:
-                self.outcome = before._replace(error=error, reconnected=False)
-            if self.outcome.error is not None:
-                # What waited before does so still.
-                self.outcome = self.outcome._replace(waits=before.waits, locked=before.locked)
+                self.outcome = self.outcome._replace(error=error, reconnected=False)
             if self.outcome.try_again:
                 self._alarms.set("retry", RETRY_S, self.reconcile)
             if self.outcome.gave_up:
@@ -239,8 +230,7 @@ class Daemon:
         self._show()
 
     def _arm_tick(self) -> None:
-        calm = all(drive.calm for drive in self.drives)
-        if self._host.awake or not calm or self.outcome.waits is Waits.IDLE:
+        if self._host.awake or not self._exporter.drives.calm or self.outcome.waits is Waits.IDLE:
             self._alarms.set("tick", TICK_S, self._on_tick, keep=True)
 
     def _on_tick(self) -> None:
@@ -260,9 +250,9 @@ class Daemon:
     # Flushing and ejecting
 
     def _on_flushed(self, drive: Drive) -> None:
-        config = self._file.config
-        if drive.life is Life.EJECTED and config is not None and not self.shutdown.stop.begun:
-            self._after_eject.flushed(drive, config, all_ejected=self._exporter.all_ejected)
+        if not self.shutdown.stop.begun:
+            all_ejected = self._exporter.all_ejected
+            self._after_eject.flushed(drive, self._file.config, all_ejected=all_ejected)
         self._flushing.begin_due()
         if drive.leaving:
             self.reconcile()
@@ -292,7 +282,6 @@ class Daemon:
 
     def _show(self, *, starting: bool = False) -> None:
         self._host.refresh()
-        gadget = self._exporter.gadget
         facts = snapshot.Facts(
             config=self._file.config,
             config_error=self._file.error,
@@ -302,7 +291,6 @@ class Daemon:
             exported=self._exporter.exported,
             stop=self.shutdown.stop,
             link=self._host.link,
-            controllers=0 if gadget.udc else len(gadget.controllers()),
             locked=self.reconnect.locked,
             serial_console=self._login.tty,
             advice=(*self._limits_refused, *self._panel.advice),
@@ -312,6 +300,5 @@ class Daemon:
             left_s = facts.config.wait.udc_s - facts.link.without_controller_s
             self._alarms.set("controller", left_s, self._show)
         self._panel.show(self.status)
-        leaving = any(each.leaving and each.life is Life.EJECTING for each in self.drives)
-        while self._after_reload and not leaving:
+        while self._after_reload and not self._exporter.drives.leaving:
             self._after_reload.pop(0)()

@@ -46,7 +46,12 @@ class Loop:
         self._running = False
 
     def watch(self, fd: int, callback: Callable[[], None], events: int = READABLE) -> None:
-        """Call back whenever `fd` has one of the poll(2) `events`; replaces an earlier watch."""
+        """Call back whenever `fd` has one of the poll(2) `events`; replaces an earlier watch.
+
+        A negative one is that of a file that is not there, and nothing ever happens to it.
+        """
+        if fd < 0:
+            return
         self._watched[fd] = callback
         self._poll.register(fd, events)
 

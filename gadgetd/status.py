@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from gadgetd.disks.disk import Disk
+from gadgetd.disks.disk import Disk, Health
 from gadgetd.errors import ControlError, Problem
-
-if TYPE_CHECKING:
-    from gadgetd.disks.health import Health
 
 
 class Phase(StrEnum):

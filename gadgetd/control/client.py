@@ -7,20 +7,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gadgetd.config.load import load
 from gadgetd.config.settings import CONFIG, Config
 from gadgetd.control import server
 from gadgetd.disks.counters import read_counters
-from gadgetd.disks.disk import Disk, Found, Kind, Verdict
+from gadgetd.disks.disk import Disk, Found, Health, Kind, Verdict
 from gadgetd.disks.hold import in_use
 from gadgetd.errors import ControlError, GadgetdError, Problem
 from gadgetd.show import wording
 from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Status, as_dict, find_disk
-
-if TYPE_CHECKING:
-    from gadgetd.disks.health import Health
 
 POLL_S = 0.5
 CHUNK_BYTES = 1 << 20
@@ -66,8 +63,6 @@ def from_json(value: dict[str, Any]) -> Status:
 def _health(value: dict[str, Any] | None) -> Health | None:
     if value is None:
         return None
-    from gadgetd.disks.health import Health
-
     return Health(**value | {"warnings": tuple(value["warnings"])})
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
-from gadgetd.disks.disk import Disk, Kind
-from gadgetd.disks.health import Health, Question, can_tell, read_emmc
+from gadgetd.disks.disk import Disk, Health, Kind
+from gadgetd.disks.health import Question, can_tell, read_emmc
 from gadgetd.eventloop import Alarms, Loop, Timer
 
 SETTLE_S = 3.0

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from gadgetd.disks.health import Health
+from typing import NamedTuple
 
 SECTOR_BYTES = 512
 """The unit of the kernel's sizes and counters, whatever the disk's own block size is."""
@@ -56,6 +53,23 @@ class Disk(NamedTuple):
     serial: str = ""
     location: str = ""
     """What it hangs on, by its name in sysfs: `0000:01:00.0 n1`; may be empty."""
+
+
+class Health(NamedTuple):
+    """What a disk tells of itself. None is what it does not tell."""
+
+    worn_percent: int | None = None
+    """How much of the life that its maker reckons with is used; it can exceed 100. An eMMC tells
+    tenths, and this is the lower end."""
+    spare_percent: int | None = None
+    """What is left of the blocks that stand in for worn ones."""
+    spare_low_percent: int | None = None
+    """Below which the disk calls that too little."""
+    media_errors: int | None = None
+    """How often data could not be read or kept, over the disk's whole life."""
+    temperature_c: int | None = None
+    warnings: tuple[str, ...] = ()
+    """What the disk itself gives as a reason to worry, by the names in health.py."""
 
 
 class Found(NamedTuple):

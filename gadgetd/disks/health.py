@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from fcntl import ioctl
 from pathlib import Path
-from typing import NamedTuple
 
 from gadgetd import sysfs
 from gadgetd.disks.child import Child
-from gadgetd.disks.disk import Disk, Kind
+from gadgetd.disks.disk import Disk, Health, Kind
 
 LOG_BYTES = 512
 _LOG = struct.Struct("<BHBBB154x16s336x")
@@ -35,23 +34,6 @@ _KELVIN = 273
 
 WARNINGS = ("spare", "temperature", "reliability", "read_only", "backup", "memory_region")
 """The bits of critical_warning, from bit 0 (source: enum nvme_smart_crit_* and figure 194)."""
-
-
-class Health(NamedTuple):
-    """What a disk tells of itself. None is what it does not tell."""
-
-    worn_percent: int | None = None
-    """How much of the life that its maker reckons with is used; it can exceed 100. An eMMC tells
-    tenths, and this is the lower end."""
-    spare_percent: int | None = None
-    """What is left of the blocks that stand in for worn ones."""
-    spare_low_percent: int | None = None
-    """Below which the disk calls that too little."""
-    media_errors: int | None = None
-    """How often data could not be read or kept, over the disk's whole life."""
-    temperature_c: int | None = None
-    warnings: tuple[str, ...] = ()
-    """What the disk itself gives as a reason to worry, by the names in `WARNINGS`."""
 
 
 def of_emmc(life_time: str, pre_eol_info: str) -> Health | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from gadgetd.disks.counters import read_counters
@@ -11,7 +13,7 @@ from gadgetd.disks.disk import Disk, Verdict
 from gadgetd.disks.hold import Hold
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import GadgetdError, GadgetError
-from gadgetd.eventloop import Clock
+from gadgetd.eventloop import Clock, Loop
 from gadgetd.export import choosing
 from gadgetd.export.drive import Drive, Signal
 from gadgetd.export.lun_memory import LunMemory
@@ -60,6 +62,16 @@ class Drives(dict[int, Drive]):
     def torn(self) -> bool:
         """A disk was taken from a host that had it open, which may have held data for it."""
         return bool(self._torn) or any(drive.torn for drive in self.values())
+
+    @property
+    def calm(self) -> bool:
+        """Nothing is read or written, and nothing waits to be flushed."""
+        return all(drive.calm for drive in self.values())
+
+    @property
+    def leaving(self) -> bool:
+        """A disk that is not to be exported any more is being flushed."""
+        return any(drive.leaving and drive.life is Life.EJECTING for drive in self.values())
 
     def take(self, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
         """Hold every disk that is to be exported, and let go of those that are not any more.
@@ -262,3 +274,36 @@ class Drives(dict[int, Drive]):
         drive.inserted, drive.ejected_by_host = False, by_host
         drive.signal(Signal.EJECT)
         self.remember()
+
+
+class BoardReads:
+    """Leaves a disk's reads uncounted as long as a program of the board reads it.
+
+    The kernel counts a disk's bytes and not who reads them, so such a program has to say that it
+    will. `counted` is called after each look at its counters, which may tell of a host's writes.
+    """
+
+    def __init__(self, loop: Loop, drives: Drives, counted: Callable[[], None]) -> None:
+        self._loop = loop
+        self._drives = drives
+        self._counted = counted
+
+    def begin(self, drive: Drive, pid: int) -> None:
+        """Count no reads of this disk until the process has ended; what was read so far counts.
+
+        Raises OSError if there is no such process (any more).
+        """
+        fd = os.pidfd_open(pid)
+        self._count(drive)
+        drive.board_readers += 1
+        self._loop.watch(fd, partial(self._on_end, drive, fd))
+
+    def _on_end(self, drive: Drive, fd: int) -> None:
+        self._loop.unwatch(fd)
+        os.close(fd)
+        self._count(drive)
+        drive.board_readers -= 1
+
+    def _count(self, drive: Drive) -> None:
+        self._drives.count(drive)
+        self._counted()

@@ -1,4 +1,4 @@
-"""The end of an export: what `on_ejected` asks for, and the end of all exporting."""
+"""The end of an export: flushing, what `on_ejected` asks for, and the end of all exporting."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections.abc import Callable
 from functools import partial
 
 from gadgetd.config.settings import Config, OnEjected
+from gadgetd.disks.kernel_log import KernelLog
 from gadgetd.errors import GadgetdError
-from gadgetd.eventloop import Alarms
-from gadgetd.export.drive import Drive
+from gadgetd.eventloop import Alarms, Loop
+from gadgetd.export.drive import Drive, Signal
 from gadgetd.export.drives import Drives
 from gadgetd.export.outcome import Stop
 from gadgetd.export.own_gadget import OwnGadget
 from gadgetd.status import Life
+from gadgetd.usb.link import Host
 
+RETRY_S = 5.0
+"""How long after a step that the kernel refused it is tried again."""
 _POWER = {OnEjected.POWEROFF: signal.SIGUSR2, OnEjected.REBOOT: signal.SIGTERM}
 """What tells init to do it. Source: BusyBox, init/init.c."""
 
@@ -38,9 +42,9 @@ class AfterEject:
         self._stop = stop
         self._power = power
 
-    def flushed(self, drive: Drive, config: Config, *, all_ejected: bool) -> None:
+    def flushed(self, drive: Drive, config: Config | None, *, all_ejected: bool) -> None:
         """Do what is asked for. What a person has ejected on the board stays out."""
-        if not drive.ejected_by_host:
+        if config is None or drive.life is not Life.EJECTED or not drive.ejected_by_host:
             return
         if config.on_ejected_of(drive.verdict.disk) is OnEjected.REINSERT:
             again = partial(self._reinsert, drive)
@@ -114,3 +118,54 @@ class Shutdown:
     def end(self) -> None:
         """Let disks be exported again; the word of this stop does not hold any more."""
         self.stop, self._down, self._taken = Stop(), False, False
+
+
+class Flushing:
+    """Begins a flush of each disk that wants one, and calls `over` with the disk when it ends."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        drives: Drives,
+        host: Host,
+        shutdown: Shutdown,
+        log: KernelLog,
+        over: Callable[[Drive], None],
+    ) -> None:
+        self._loop = loop
+        self._alarms = Alarms(loop)
+        self._drives = drives
+        self._host = host
+        self._shutdown = shutdown
+        self._log = log
+        self._over = over
+
+    def begin_due(self) -> None:
+        """Begin with those for which it is time."""
+        for drive in self._drives.in_order:
+            if drive.wants_flush(self._loop.clock(), self._host.ready):
+                self._begin(drive)
+
+    def begin_all(self) -> None:
+        """Begin with all that are held and not being flushed."""
+        for drive in self._drives.in_order:
+            if drive.hold and drive.flush is None:
+                self._begin(drive)
+
+    def _begin(self, drive: Drive) -> None:
+        try:
+            fd = drive.start_flush().fileno()
+        except OSError:
+            # No room for another process. A stop does not wait for some, and says so.
+            drive.lost |= self._shutdown.stop.begun
+            self._alarms.set("flush", RETRY_S, self.begin_due)
+            return
+        self._loop.watch(fd, partial(self._end, drive, fd))
+
+    def _end(self, drive: Drive, fd: int) -> None:
+        self._loop.unwatch(fd)
+        self._drives.note_errors(self._log.io_errors())  # Before the result, which adds to them.
+        self._drives.end_flush(drive)
+        if not self._host.ready:
+            drive.signal(Signal.HOST_GONE)
+        self._over(drive)

@@ -65,6 +65,7 @@ class Exporter:
             self.gadget.luns,
             bool(self.udc),
             self.gadget.note,
+            0 if self.udc else len(self.gadget.controllers()),
             self.all_ejected,
         )
 

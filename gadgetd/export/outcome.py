@@ -45,6 +45,12 @@ class Outcome(NamedTuple):
     left_out: bool = False
     """A disk that the gadget cannot open is not tried again, likewise."""
 
+    def after(self, before: Outcome) -> Outcome:
+        """Give it as it is after an earlier one: what waited before an error does so still."""
+        if self.error is None:
+            return self
+        return self._replace(waits=before.waits, locked=before.locked)
+
     @property
     def try_again(self) -> bool:
         """What was not done may work in a while."""
@@ -69,6 +75,8 @@ class Exported(NamedTuple):
     """The gadget has a controller."""
     note: str = ""
     """Why this one, or why there is none."""
+    controllers: int = 0
+    """How many the board has, whoever uses them; asked only while there is none for the gadget."""
     all_ejected: bool = False
     """The host has let go of every disk, and all that it wrote is on them."""
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from gadgetd.config.settings import AUTO, BOARDS, Config
-from gadgetd.disks.disk import Disk, Pending
+from gadgetd.disks.disk import Disk, Health, Pending
 from gadgetd.errors import ConfigError, Problem, problem_of
 from gadgetd.export.drive import Drive
 from gadgetd.export.outcome import Exported, Outcome, Stop, Waits
 from gadgetd.status import Controller, DiskStatus, Life, Phase, Status
 from gadgetd.usb.link import Link
-
-if TYPE_CHECKING:
-    from gadgetd.disks.health import Health
 
 _NO_CONTROLLER = "config.txt needs dtoverlay=dwc2,dr_mode=peripheral; see the kernel's log: dmesg"
 _TAKEN = "unbind the gadget that has it: see /sys/kernel/config/usb_gadget"
@@ -43,8 +40,6 @@ class Facts(NamedTuple):
     exported: Exported = Exported()
     stop: Stop = Stop()
     link: Link = Link()
-    controllers: int = 0
-    """How many the board has, whoever uses them; asked only while the gadget is not bound."""
     locked: Sequence[str] = ()
     """The disks that the host had open when a change that disconnects it was considered."""
     serial_console: str = ""
@@ -119,7 +114,7 @@ def _no_controller(facts: Facts, config: Config) -> Problem | None:
     limit_s, hint = config.wait.udc_s, _TAKEN
     if facts.link.without_controller_s < limit_s:
         return None
-    if not facts.controllers:
+    if not facts.exported.controllers:
         hint = _NO_CONTROLLER
     elif config.usb.udc != AUTO:
         hint = _MISNAMED

@@ -6,13 +6,9 @@ before it reaches a terminal.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from gadgetd.disks.disk import Health
 from gadgetd.errors import Problem
 from gadgetd.status import Controller, DiskStatus, Life, Status
-
-if TYPE_CHECKING:
-    from gadgetd.disks.health import Health
 
 _SPEEDS = {
     "low-speed": "1.5 Mb/s",

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from gadgetd.blockscan import BlockScan
-from gadgetd.disks.disk import Found, Pending
-from gadgetd.disks.health import Health, read_emmc
+from gadgetd.disks.disk import Found, Health, Pending
+from gadgetd.disks.health import read_emmc
 from gadgetd.usb.gadget import UsbIdentity
 
 REPOSITORY = Path(__file__).parents[2]

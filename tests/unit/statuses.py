@@ -7,8 +7,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from gadgetd.disks.disk import Disk, Kind
-from gadgetd.disks.health import WARNINGS, Health
+from gadgetd.disks.disk import Disk, Health, Kind
+from gadgetd.disks.health import WARNINGS
 from gadgetd.errors import Problem
 from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Status
 

@@ -12,11 +12,12 @@ import pytest
 
 from gadgetd.config.settings import Usb
 from gadgetd.configfs import ConfigFs
-from gadgetd.daemon import RETRY_S, TICK_S, Daemon
+from gadgetd.daemon import TICK_S, Daemon
 from gadgetd.disks.disk import Kind, Pending
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import GadgetError, Problem
 from gadgetd.export.drive import QUIET_S, Drive
+from gadgetd.export.ending import RETRY_S
 from gadgetd.show.events import events
 from gadgetd.status import Life, Phase, Status
 from gadgetd.usb.gadget import UsbIdentity

@@ -9,8 +9,8 @@ import pytest
 
 from gadgetd.disks import checkup
 from gadgetd.disks.checkup import HOUR_S, PATIENCE_S, SETTLE_S, Checkups
-from gadgetd.disks.disk import Disk, Kind
-from gadgetd.disks.health import Health, Question
+from gadgetd.disks.disk import Disk, Health, Kind
+from gadgetd.disks.health import Question
 from tests.unit.fakes import FakeLoop
 
 GOOD, WORN = Health(worn_percent=1), Health(worn_percent=95)

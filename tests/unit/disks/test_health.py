@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gadgetd.disks.disk import Disk, Kind
-from gadgetd.disks.health import LOG_BYTES, Health, Question, of_emmc, of_nvme, read_emmc
+from gadgetd.disks.disk import Disk, Health, Kind
+from gadgetd.disks.health import LOG_BYTES, Question, of_emmc, of_nvme, read_emmc
 from tests.unit.fakes import open_fds
 from tests.unit.mocked_board import MockedBoard
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gadgetd.control import client
-from gadgetd.disks.disk import Disk, Kind, Verdict
-from gadgetd.disks.health import WARNINGS, Health
+from gadgetd.disks.disk import Disk, Health, Kind, Verdict
+from gadgetd.disks.health import WARNINGS
 from gadgetd.show import wording
 from gadgetd.show.layout import to_text
 from gadgetd.show.snapshot import WORN_PERCENT, about_health
