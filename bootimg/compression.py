@@ -106,7 +106,7 @@ def _zstandard(data: bytes, too_much: BootimgError) -> tuple[bytes, bytes]:
         import zstandard
     except ImportError as error:
         raise BootimgError(
-            "this Python cannot read zstd", hint="pip install 'gadgetd[bootimg]'"
+            "this Python cannot read zstd", hint="pip install zstandard"
         ) from error
     decompressor = zstandard.ZstdDecompressor(max_window_size=128 << 20).decompressobj()
     parts, total, at = [], 0, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import subprocess
@@ -87,3 +88,16 @@ def boot_img(top: Path, rootfs: bytes | None = None) -> Path:
     image = top / "boot.img"
     image.write_bytes(create.create(folder(top, rootfs)))
     return image
+
+
+def rpiboot_folder(top: Path) -> Path:
+    """What make image leaves."""
+    top.mkdir()
+    boot_img(top)
+    for name in ("bootfiles.bin", "bootcode4.bin"):
+        (top / name).write_bytes(name.encode())
+    (top / "config.txt").write_bytes((BOARD / "rpiboot.txt").read_bytes())
+    entry = {"bytes": 1, "sha256": "0"}
+    listed = {"boot.img": entry, "boot.img/Image.gz": entry, "config.txt": entry}
+    (top / "manifest.json").write_text(json.dumps({"files": listed, "packages": {}}))
+    return top

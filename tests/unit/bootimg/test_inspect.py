@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from bootimg import bundle, cli, compression, cpio, create, initramfs
 from bootimg.errors import BootimgError
-from tests.unit.bootimg.images import BOARD, CHECKOUT, boot_img, folder, fsck, root
+from tests.unit.bootimg.images import CHECKOUT, boot_img, folder, fsck, root, rpiboot_folder
 
 Said = pytest.CaptureFixture[str]
 
@@ -120,19 +120,6 @@ def test_extract_gives_the_files_back(
     assert cli.main(["extract", str(image), "-o", str(tmp_path / "out")]) == cli.FAILED
     assert cli.main(["extract", str(image), "none"]) == cli.FAILED
     assert cli.main(["extract", str(image)]) == cli.USAGE
-
-
-def rpiboot_folder(top: Path) -> Path:
-    """What make image leaves."""
-    top.mkdir()
-    boot_img(top)
-    for name in ("bootfiles.bin", "bootcode4.bin"):
-        (top / name).write_bytes(name.encode())
-    (top / "config.txt").write_bytes((BOARD / "rpiboot.txt").read_bytes())
-    entry = {"bytes": 1, "sha256": "0"}
-    listed = {"boot.img": entry, "boot.img/Image.gz": entry, "config.txt": entry}
-    (top / "manifest.json").write_text(json.dumps({"files": listed, "packages": {}}))
-    return top
 
 
 @pytest.mark.parametrize("kind", ["folder", "image", "zip"])
