@@ -165,7 +165,7 @@ def _passphrase(prompt: str = "passphrase of the key: ") -> bytes:
     from bootimg import sign
 
     if not sys.stdin.isatty():
-        raise BootimgError("the key has a passphrase, and there is no terminal to ask for it")
+        raise BootimgError("there is no terminal to ask for the passphrase")
     try:
         typed = getpass.getpass(prompt).encode("utf-8", "surrogateescape")
     except EOFError as error:

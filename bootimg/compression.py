@@ -13,7 +13,8 @@ from bootimg.errors import BootimgError
 MAX_BYTES = 256 << 20
 """What a compressed file may unfold to at most: more than any board that loads it has to spare."""
 
-_STEP = 4 << 20
+_STEP, _FEED, _LITTLE = 4 << 20, 64 << 10, 1 << 10
+_MEMORY = 256 << 20  # of xz: more than its largest dictionary that is in use, 64 MiB
 _MAGICS = (
     (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
@@ -40,88 +41,83 @@ def kernel(data: bytes) -> str:
     return name or ("ELF" if data.startswith(b"\x7fELF") else "unknown")
 
 
-def unfold(data: bytes, where: str) -> tuple[bytes, bytes]:
-    """What the compressed archive at the start of `data` holds, and what follows it.
+def unfold(data: bytes, at: int, limit: int, where: str) -> tuple[bytes, int]:
+    """What the compressed archive at `at` holds, at most `limit` bytes of it, and where it ends.
 
-    Raises BootimgError if it is damaged, unfolds to more than MAX_BYTES, or cannot be read here.
+    Raises BootimgError if it is damaged, unfolds to more, or cannot be read here.
     """
-    name = of(data)
+    name = of(data[at : at + 16])
     if name in ("lz4", "lzo", ""):
         raise BootimgError(
             f"{where}: {name or 'an unknown compression'} cannot be looked into",
             hint="compress the initramfs with zstd, gzip or xz",
         )
     try:
-        return _unfold(name, data, where)
+        return _drain(name, data, at, limit)
+    except _TooMuch as error:
+        raise BootimgError(f"{where}: unfolds to more than {MAX_BYTES >> 20} MiB") from error
     except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
         raise BootimgError(f"{where}: the {name} data is damaged: {error}") from error
 
 
-def _unfold(name: str, data: bytes, where: str) -> tuple[bytes, bytes]:
-    too_much = BootimgError(f"{where}: unfolds to more than {MAX_BYTES >> 20} MiB")
+class _TooMuch(Exception):  # noqa: N818 - it does not leave this module
+    """More than was allowed for."""
+
+
+def _drain(name: str, data: bytes, at: int, limit: int) -> tuple[bytes, int]:
+    """All that a stream holds, unfolded a part at a time, and where it ends."""
+    # Their interfaces are alike, but for two: zlib hands back what it did not come to, and
+    # zstandard takes no limit. There four bytes can be a block of 128 KiB of one value, so it is
+    # given little at a time.
+    errors: tuple[type[Exception], ...] = ()
+    feed_bytes = _FEED
+    with_limit: tuple[int, ...] = (_STEP,)
+    decompressor: Any
     if name == "gzip":
-        # Header, data and checksum; `decompress` stops at the limit, the rest is in the tail.
-        gzip = zlib.decompressobj(wbits=31)
-        out = gzip.decompress(data, MAX_BYTES + 1)
-        if len(out) > MAX_BYTES:
-            raise too_much
-        if not gzip.eof:
-            raise EOFError("it ends too early")
-        return out, gzip.unused_data
-    if name == "zstd":
-        return _zstd(data, too_much)
-    return _drain(
-        bz2.BZ2Decompressor() if name == "bzip2" else lzma.LZMADecompressor(), data, too_much
-    )
-
-
-def _drain(decompressor: Any, data: bytes, too_much: BootimgError) -> tuple[bytes, bytes]:
-    """All that a decompressor of the standard library makes of `data`, a part at a time."""
-    parts, total, feed = [], 0, data
+        decompressor = zlib.decompressobj(wbits=31)  # with gzip's header and checksum
+    elif name == "bzip2":
+        decompressor = bz2.BZ2Decompressor()
+    elif name == "zstd":
+        decompressor, error, bounded = _zstd()
+        errors = (error,)
+        if not bounded:
+            feed_bytes, with_limit = _LITTLE, ()
+    else:
+        decompressor = lzma.LZMADecompressor(memlimit=_MEMORY)
+    parts, total = [], 0
     while not decompressor.eof:
-        part = decompressor.decompress(feed, _STEP)
-        feed = b""
-        if not part and decompressor.needs_input:
-            raise EOFError("it ends too early")
+        feed = getattr(decompressor, "unconsumed_tail", b"")
+        if getattr(decompressor, "needs_input", not feed):
+            feed = data[at : at + feed_bytes]
+            at += len(feed)
+            if not feed:
+                raise EOFError("it ends too early")
+        try:
+            part = decompressor.decompress(feed, *with_limit)
+        except errors as error:
+            raise ValueError(str(error)) from error
         total += len(part)
-        if total > MAX_BYTES:
-            raise too_much
+        if total > limit:
+            raise _TooMuch
         parts.append(part)
-    return b"".join(parts), decompressor.unused_data
+    return b"".join(parts), at - len(decompressor.unused_data)
 
 
-def _zstd(data: bytes, too_much: BootimgError) -> tuple[bytes, bytes]:
+def _zstd() -> tuple[Any, type[Exception], bool]:
+    """A decompressor, what it raises, and whether what it gives at once can be limited."""
     try:
         from compression import zstd  # type: ignore[import-not-found, unused-ignore]
+
+        return zstd.ZstdDecompressor(), zstd.ZstdError, True
     except ImportError:
-        return _zstandard(data, too_much)
-    try:
-        return _drain(zstd.ZstdDecompressor(), data, too_much)
-    except zstd.ZstdError as error:
-        raise ValueError(str(error)) from error
-
-
-def _zstandard(data: bytes, too_much: BootimgError) -> tuple[bytes, bytes]:
+        pass
     try:
         import zstandard
     except ImportError as error:
-        raise BootimgError(
-            "this Python cannot read zstd", hint="pip install zstandard"
-        ) from error
-    decompressor = zstandard.ZstdDecompressor(max_window_size=128 << 20).decompressobj()
-    parts, total, at = [], 0, 0
-    # In small portions: one of them unfolds to a bounded amount before the total is looked at.
-    step = 64 << 10
-    try:
-        while not decompressor.eof:
-            if at >= len(data):
-                raise EOFError("it ends too early")
-            part = decompressor.decompress(data[at : at + step])
-            at += step
-            total += len(part)
-            if total > MAX_BYTES:
-                raise too_much
-            parts.append(part)
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from error
-    return b"".join(parts), decompressor.unused_data + data[at:]
+        raise BootimgError("this Python cannot read zstd", hint="pip install zstandard") from error
+    window_bytes = 128 << 20
+    return (
+        zstandard.ZstdDecompressor(max_window_size=window_bytes).decompressobj(),
+        zstandard.ZstdError,
+        False,
+    )

@@ -13,6 +13,7 @@ import struct
 import sys
 from array import array
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from bootimg import fatnames
 from bootimg.errors import BootimgError
@@ -21,6 +22,8 @@ SECTOR = 512
 MAX_IMAGE_BYTES = 512 << 20
 MAX_FILES = 16_384
 MAX_DEPTH = 16
+MAX_DIRECTORY_BYTES = 65_536 * fatnames.ENTRY_BYTES
+"""As the specification has it."""
 READ_ONLY, HIDDEN, SYSTEM, VOLUME, DIRECTORY, ARCHIVE = 1, 2, 4, 8, 16, 32
 DELETED = 0xE5
 NOT_FAT = "is this a boot.img, a file system without a partition table?"
@@ -54,8 +57,11 @@ class Fat:
 
     def find(self, path: str) -> File | None:
         """The file of this name, in whatever case, as the firmware looks for it."""
-        wanted = path.replace("\\", "/").strip("/").casefold()
-        return next((f for p, f in self.files.items() if p.casefold() == wanted), None)
+        return self._by_name.get(path.replace("\\", "/").strip("/").casefold())
+
+    @cached_property
+    def _by_name(self) -> dict[str, File]:
+        return {path.casefold(): file for path, file in self.files.items()}
 
     def read(self, file: File) -> bytes:
         """The file's content."""
@@ -197,6 +203,8 @@ class _Reader:
         parts: dict[int, bytes] = {}
         total = 0
         names: set[str] = set()
+        if len(entries) > MAX_DIRECTORY_BYTES:
+            raise self._fail(f"{path or '/'}: larger than a directory can be")
         for at in range(0, len(entries), fatnames.ENTRY_BYTES):
             entry = entries[at : at + fatnames.ENTRY_BYTES]
             if entry[0] == 0:

@@ -60,8 +60,11 @@ def short_as_it_is(name: str) -> tuple[bytes, int] | None:
     return _packed(match[1], match[2] or ""), case
 
 
-def alias(name: str, taken: set[bytes]) -> bytes:
-    """A short name for a long one that none in `taken` has: `ROOTFS~1.ZST`."""
+def alias(name: str, taken: set[bytes], numbers: dict[tuple[str, str], int]) -> bytes:
+    """A short name for a long one that none in `taken` has: `ROOTFS~1.ZST`.
+
+    `numbers` is kept for the directory: where counting goes on for names that begin alike.
+    """
     stem, _, extension = name.upper().rpartition(".")
     if not stem:
         stem, extension = extension, ""
@@ -71,10 +74,11 @@ def alias(name: str, taken: set[bytes]) -> bytes:
         return re.sub(rf"(?!{_CLEAN}).", "_", text, flags=re.DOTALL)[:length]
 
     base, ending = plain(stem, 8), plain(extension, 3)
-    for number in range(1, 1_000_000):
+    for number in range(numbers.get((base, ending), 0) + 1, 1_000_000):
         tail = f"~{number}"
         packed = _packed(base[: 8 - len(tail)] + tail, ending)
         if packed not in taken:
+            numbers[base, ending] = number
             return packed
     raise BootimgError(f"too many files with names like {name!r}", hint="use more directories")
 

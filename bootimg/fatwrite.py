@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from bootimg import fatnames
 from bootimg.errors import BootimgError
-from bootimg.fat import ARCHIVE, DIRECTORY, SECTOR, VOLUME
+from bootimg.fat import ARCHIVE, DIRECTORY, MAX_DIRECTORY_BYTES, SECTOR, VOLUME
 
 LABEL = "BOOT"
 SERIAL = 0x47414447
@@ -132,6 +132,11 @@ class _Writer:
                 f"{self._where}: too many files at the top: more than {ROOT_ENTRIES} entries",
                 hint="put some into a directory",
             )
+        if self._entries(directory) * fatnames.ENTRY_BYTES > MAX_DIRECTORY_BYTES:
+            raise BootimgError(
+                f"{self._where}: more files in one folder than a FAT can have",
+                hint="use more folders",
+            )
         count = sum(-(-len(file.data) // SECTOR) for file in directory.files.values())
         for child in directory.directories.values():
             count += self._size_of(child) + self._measure(child)
@@ -205,8 +210,9 @@ class _Writer:
             out += self._entry(b"..".ljust(11), DIRECTORY, 0, parent, 0, *self._stamp)
         as_they_are = {name: fatnames.short_as_it_is(name) for name in directory.names}
         taken = {found[0] for found in as_they_are.values() if found}
+        numbers: dict[tuple[str, str], int] = {}
         for name in directory.names:
-            short, case = as_they_are[name] or (fatnames.alias(name, taken), 0)
+            short, case = as_they_are[name] or (fatnames.alias(name, taken, numbers), 0)
             taken.add(short)
             if as_they_are[name] is None:
                 out += b"".join(fatnames.long_entries(name, short))

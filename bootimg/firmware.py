@@ -16,6 +16,7 @@ LINE = 98
 """Characters that the firmware reads of a line of config.txt."""
 WARN_BYTES, LIMIT_BYTES = 20 << 20, 96 << 20
 FREE_CLUSTERS = 1
+CONFIG_BYTES = 256 << 10
 CONFIG, CMDLINE = "config.txt", "cmdline.txt"
 
 ERROR, WARNING = "error", "warning"
@@ -47,7 +48,11 @@ class Plan:
 def plan(text: bytes) -> Plan:
     """Read config.txt. Lines under [filters] count too: they hold on some board."""
     found = Plan()
-    for number, raw in enumerate(text.decode("latin-1").splitlines(), start=1):
+    if len(text) > CONFIG_BYTES:
+        found.problems.append(
+            Problem(WARNING, f"config.txt: only {CONFIG_BYTES} bytes are looked at")
+        )
+    for number, raw in enumerate(text[:CONFIG_BYTES].decode("latin-1").splitlines(), start=1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Iterator
 from bootimg import compression, cpio
 from bootimg.errors import BootimgError
 
-MAX_ENTRIES = 200_000
+MAX_ENTRIES, MAX_ARCHIVES = 200_000, 1000
 ALIGNMENT = 512
 """More than the kernel's four: zeros between, whatever the decompressor makes of its own end."""
 
@@ -22,22 +22,29 @@ _MAGICS = b"070701", b"070702"
 
 
 def entries(data: bytes, where: str) -> Iterator[cpio.Entry]:
-    """Every entry of every archive, in order. Raises BootimgError if one is damaged."""
+    """Every entry of every archive, in order.
+
+    Raises BootimgError if one is damaged, or if it is all more than any board could unpack.
+    """
     budget = [MAX_ENTRIES]
+    left_bytes = compression.MAX_BYTES
     at = _after_zeros(data, 0)
-    while at < len(data):
+    for _ in range(MAX_ARCHIVES):
+        if at >= len(data):
+            return
         if data.startswith(b"0707", at):
             if at % 4:
                 raise BootimgError(f"{where}: the archive at offset {at} is not at a multiple of 4")
             at = yield from _archive(data, at, where, budget)
         else:
-            inner, rest = compression.unfold(data[at:], f"{where}, offset {at}")
+            inner, at = compression.unfold(data, at, left_bytes, f"{where}, offset {at}")
+            left_bytes -= len(inner)
             place = _after_zeros(inner, 0)
             while place < len(inner):
                 place = yield from _archive(inner, place, f"{where}, unfolded", budget)
                 place = _after_zeros(inner, place)
-            at = len(data) - len(rest)
         at = _after_zeros(data, at)
+    raise BootimgError(f"{where}: more than {MAX_ARCHIVES} archives")
 
 
 def files(data: bytes, wanted: Iterable[str], where: str) -> dict[str, bytes]:

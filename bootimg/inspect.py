@@ -49,8 +49,7 @@ def inspect(data: bytes, name: str, signature: bytes | None = None) -> dict[str,
             "bytes": file.size,
             "compression": compression.of(image.read(file)) or "none",
         }
-        for file in map(image.find, wanted.initramfs)
-        if file
+        for file in _initramfs(image, wanted)
     ]
     try:
         report["gadgetd"] = _gadgetd(image, wanted, problems)
@@ -64,16 +63,19 @@ def inspect(data: bytes, name: str, signature: bytes | None = None) -> dict[str,
     return report
 
 
+def _initramfs(image: fat.Fat, wanted: firmware.Plan) -> list[fat.File]:
+    """Those that are loaded and there, each once."""
+    found = {name: image.find(name) for name in wanted.initramfs}
+    return list({file.path: file for file in found.values() if file}.values())
+
+
 def _gadgetd(
     image: fat.Fat, wanted: firmware.Plan, problems: list[firmware.Problem]
 ) -> dict[str, Any] | None:
     """The gadgetd inside: version, configuration, board lock. Raises BootimgError."""
     version = ""
     found: dict[str, bytes] = {}
-    for name in wanted.initramfs:
-        file = image.find(name)
-        if file is None:
-            continue
+    for file in _initramfs(image, wanted):
         for entry in initramfs.entries(image.read(file), f"{image.name}: {file.path}"):
             if entry.path in (configure.GADGETD, checker.PATH):
                 found[entry.path] = entry.data

@@ -18,6 +18,7 @@ from bootimg.fat import MAX_IMAGE_BYTES, Fat
 
 NAME = "gadgetd-bootimg.json"
 FORMAT = 1
+MAX_BYTES = 32 << 20
 _LITTLE = 512
 """Bytes of a file below which naming it costs more than writing it down."""
 
@@ -85,7 +86,13 @@ def write(settings: Settings, original: Fat, kept: dict[str, int]) -> bytes:
             "xz": base64.b64encode(_squeeze(bytes(literal))).decode(),
         },
     }
-    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+    data = (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+    if len(data) > MAX_BYTES:
+        raise BootimgError(
+            f"{original.name}: what is to be given back of it comes to {len(data) >> 20} MiB",
+            hint="make an image without what older files have left: extract, and create",
+        )
+    return data
 
 
 def read(fat: Fat) -> tuple[Settings, bytes] | None:
@@ -96,6 +103,8 @@ def read(fat: Fat) -> tuple[Settings, bytes] | None:
     file = fat.find(NAME)
     if file is None:
         return None
+    if file.size > MAX_BYTES:
+        raise _damaged(fat)
     try:
         document = json.loads(fat.read(file))
         if document["format"] != FORMAT:

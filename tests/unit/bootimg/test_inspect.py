@@ -12,18 +12,19 @@ import os
 import re
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bootimg import bundle, cli, compression, cpio, create, initramfs
+from bootimg import bundle, cli, compression, cpio, create, fat, fatwrite, firmware, initramfs
 from bootimg.errors import BootimgError
 from tests.unit.bootimg.images import CHECKOUT, boot_img, folder, fsck, root, rpiboot_folder
 
@@ -225,11 +226,16 @@ def test_what_unfolds_without_end_is_refused(name: str, monkeypatch: pytest.Monk
     }[name]
     monkeypatch.setattr(compression, "MAX_BYTES", 1 << 20)
     with pytest.raises(BootimgError, match="more than 1 MiB"):
-        compression.unfold(pack(bytes(20 << 20)), "x")
-    whole, rest = compression.unfold(pack(b"text") + b"\0after", "x")
-    assert (whole, rest) == (b"text", b"\0after")
-    with pytest.raises(BootimgError):
-        compression.unfold(pack(bytes(1000))[:-9], "x")
+        compression.unfold(pack(bytes(20 << 20)), 0, 1 << 20, "x")
+    data = b"before" + pack(b"text" * 9999) + b"\0after"
+    whole, end = compression.unfold(data, 6, 1 << 20, "x")
+    assert (whole, data[end:]) == (b"text" * 9999, b"\0after")
+    with pytest.raises(BootimgError, match="damaged"):
+        compression.unfold(pack(bytes(1000))[:-9], 0, 1 << 20, "x")
+    # Several of them together are no more than one.
+    several = pack(cpio.archive([cpio.file("a", bytes(300 << 10))])) * 4
+    with pytest.raises(BootimgError, match="more than 1 MiB"):
+        list(initramfs.entries(several, "x"))
 
 
 def test_gadgetds_modules_are_known_in_one_place() -> None:
@@ -437,3 +443,50 @@ def test_nothing_of_an_image_steers_the_terminal(tmp_path: Path, capsys: Said) -
     assert "\\x1b[2J" in said.err
     for text in (said.out, said.err):
         assert all(letter.isprintable() or letter == "\n" for letter in text)
+
+
+def many_alike() -> None:
+    create_of({f"d/averylongname{number:05}.text": b"" for number in range(12_000)})
+
+
+def many_overlays() -> None:
+    files = {f"overlays/n{number}.x": b"" for number in range(16_000)}
+    lines = b"".join(b"dtoverlay=q%d\n" % number for number in range(16_000))
+    image = create_of({**files, "config.txt": lines, "start4.elf": b"x"})
+    found = fat.read(image, "x")
+    assert len(firmware.problems(found, firmware.plan(lines))) > 10_000
+
+
+def many_archives() -> None:
+    with pytest.raises(BootimgError, match="more than 1000 archives"):
+        list(initramfs.entries(gzip.compress(b"") * 200_000, "x"))
+
+
+def one_directory_everywhere() -> None:
+    clusters = 1 << 18
+    image = bytearray(create_of({"a": bytes(512 * clusters)}))
+    table, first = 32 * 512, (32 + 2 * int.from_bytes(image[36:40], "little")) * 512
+    chain = [*range(3, clusters + 2), 0x0FFFFFFF]
+    image[table + 8 : table + 8 + 4 * clusters] = struct.pack(f"<{clusters}I", *chain)
+    image[first : first + 512 * clusters] = b"\xe5" * (512 * clusters)
+    with pytest.raises(BootimgError, match="larger than a directory"):
+        fat.read(bytes(image), "x")
+
+
+def create_of(files: dict[str, bytes]) -> bytes:
+    """A FAT with these files."""
+    inputs = {name: fatwrite.Input(data, *fatwrite.stamp(0)) for name, data in files.items()}
+    return fatwrite.build(inputs, epoch=0, where="x")
+
+
+@pytest.mark.parametrize(
+    "work", [many_alike, many_overlays, many_archives, one_directory_everywhere]
+)
+def test_what_is_large_takes_no_more_than_its_time(work: Callable[[], None]) -> None:
+    with in_time(15):  # each took more than twice that before its length was bounded
+        work()
+
+
+def test_a_folder_with_more_entries_than_a_fat_can_have_is_refused() -> None:
+    with pytest.raises(BootimgError, match="more files in one folder"):
+        create_of({f"d/{number:05}{'x' * 240}": b"" for number in range(3_300)})
