@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bootimg import create as creation
-from bootimg import fat, output
+from bootimg import fat, output, signals
 from bootimg.arguments import HSM_TIMEOUT_S
 from bootimg.errors import BootimgError, plain
 
@@ -216,12 +216,13 @@ def _keygen(options: argparse.Namespace) -> int:
             raise BootimgError("the two passphrases differ, or are empty")
     private, public = sign.generate(passphrase)
     # The public half first: whatever fails leaves no private key that nobody knows of.
-    output.write(options.public, public)
-    try:
-        output.write(options.output, private, 0o600)
-    except BaseException:
-        options.public.unlink(missing_ok=True)
-        raise
+    with signals.held_back():
+        output.write(options.public, public)
+        try:
+            output.write(options.output, private, 0o600)
+        except BootimgError:
+            options.public.unlink(missing_ok=True)
+            raise
     return DONE
 
 

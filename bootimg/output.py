@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bootimg import signals
 from bootimg.errors import BootimgError
 
 _BINARY: int = getattr(os, "O_BINARY", 0)
@@ -59,16 +60,21 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
             if not stat.S_ISREG(there):  # a terminal, a device: as root it would be gone after it
                 raise BootimgError(f"{path}: is there, and no file", hint="name a file")
             mode = stat.S_IMODE(there)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, mode)
+        file = None
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with signals.held_back():  # or one could end this with the file made and not known of
+                file = os.fdopen(
+                    os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, mode), "wb"
+                )
+            with file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(path)
         except BaseException:
-            with contextlib.suppress(OSError):
-                draft.unlink()
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    draft.unlink()
             raise
         sync_directory(path.parent)
     except OSError as error:

@@ -63,7 +63,9 @@ def with_wrapper(image: bytes, wrapper: Path, limit_s: float) -> bytes:
     """
     hint = "it is called as: WRAPPER -a rsa2048-sha256 FILE, and prints 512 hex digits"
     try:
-        with tempfile.TemporaryDirectory(prefix="gadgetd-bootimg-") as draft:
+        with signals.held_back():
+            folder = tempfile.TemporaryDirectory(prefix="gadgetd-bootimg-")
+        with folder as draft:
             file = Path(draft, "boot.img")
             file.write_bytes(image)
             status, printed = _run(wrapper, file, limit_s, hint)

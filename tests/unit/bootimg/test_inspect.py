@@ -490,3 +490,23 @@ def test_what_is_large_takes_no_more_than_its_time(work: Callable[[], None]) -> 
 def test_a_folder_with_more_entries_than_a_fat_can_have_is_refused() -> None:
     with pytest.raises(BootimgError, match="more files in one folder"):
         create_of({f"d/{number:05}{'x' * 240}": b"" for number in range(3_300)})
+
+
+def test_a_signal_while_a_file_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = boot_img(tmp_path)
+    real = os.open
+
+    def signalled(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        descriptor = real(path, flags, mode)
+        if flags & os.O_CREAT:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return descriptor
+
+    monkeypatch.setattr("os.open", signalled)
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["extract", str(image), "config.txt", "-o", str(tmp_path / "out")])
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert {path.name for path in tmp_path.iterdir()} == before
