@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from fcntl import LOCK_EX, LOCK_NB, flock
+from functools import partial
 from pathlib import Path
 
 from gadgetd import __version__
@@ -43,7 +44,7 @@ def run(config: Path) -> None:
     daemon = Daemon(
         loop, config, board, __version__, scan, exporter, panel, Login(loop), KernelLog()
     )
-    ended = lambda: daemon.stop(loop.stop)  # noqa: E731 - a name for two signals
+    ended = partial(daemon.stop, loop.stop)
     watch_signals(loop, dict(zip(_SIGNALS, (ended, ended, daemon.reload), strict=True)))
     # Before the start: a command that comes meanwhile waits, instead of hearing that none runs.
     try:

@@ -182,8 +182,8 @@ class Drive:
         """Nothing is read or written, and nothing waits to be flushed."""
         return self.life in _CALM
 
-    def signal(self, signal: Signal) -> bool:
-        """Take the transition and tell whether the life changed."""
+    def signal(self, signal: Signal) -> None:
+        """Take the transition."""
         before, self.life = self.life, after(self.life, signal)
         if signal is Signal.LEFT and before in UNWRITTEN:
             self.lost = True
@@ -194,7 +194,6 @@ class Drive:
             self.ejected = False
         if signal is Signal.INSERT:
             self.lost = self.torn = False  # A person, or the configuration, has begun anew.
-        return self.life is not before
 
     def observe(self, counters: Counters | None, now: float) -> None:
         """Compare the disk's counters with the last look, and signal what they say."""

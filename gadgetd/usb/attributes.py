@@ -31,7 +31,6 @@ class Attribute(NamedTuple):
 
     name: str
     codec: Codec
-    about: str
     field: str = ""
     constant: Any = None
     fleeting: bool = False
@@ -47,36 +46,36 @@ LANGUAGE = Path("strings/0x409")
 """US English, the language that every host asks for."""
 
 GADGET_ROWS = (
-    Attribute("idVendor", HEX16, "USB vendor id", "vendor_id"),
-    Attribute("idProduct", HEX16, "USB product id", "product_id"),
-    Attribute("bcdDevice", HEX16, "release number, decimal digits", "device_version"),
+    Attribute("idVendor", HEX16, "vendor_id"),  # USB vendor id
+    Attribute("idProduct", HEX16, "product_id"),  # USB product id
+    Attribute("bcdDevice", HEX16, "device_version"),  # release number, decimal digits
     # The kernel raises it to 2.1 or 3.2 when a host asks, as speed and power management demand
     # (source: composite_setup in drivers/usb/gadget/composite.c).
-    Attribute("bcdUSB", HEX16, "USB 2.0", constant=0x0200, fleeting=True),
+    Attribute("bcdUSB", HEX16, constant=0x0200, fleeting=True),  # USB 2.0
 )
 STRING_ROWS = (
-    Attribute("manufacturer", TEXT, "iManufacturer, 126 bytes of UTF-8 at most", "manufacturer"),
-    Attribute("product", TEXT, "iProduct, likewise", "product"),
-    Attribute("serialnumber", TEXT, "iSerial, likewise", "serial"),
+    Attribute("manufacturer", TEXT, "manufacturer"),  # iManufacturer, 126 bytes of UTF-8 at most
+    Attribute("product", TEXT, "product"),  # iProduct, likewise
+    Attribute("serialnumber", TEXT, "serial"),  # iSerial, likewise
 )
 CONFIGURATION_ROWS = (
-    Attribute("MaxPower", NUMBER, "current drawn from the bus, in mA", "max_power_ma"),
-    Attribute("bmAttributes", HEX8, "powered by the bus, no remote wake-up", constant=0x80),
+    Attribute("MaxPower", NUMBER, "max_power_ma"),  # current drawn from the bus, in mA
+    Attribute("bmAttributes", HEX8, constant=0x80),  # powered by the bus, no remote wake-up
 )
 CONFIGURATION_STRING_ROWS = (
-    Attribute("configuration", TEXT, "iConfiguration, the name of the only one", constant="Disks"),
+    Attribute("configuration", TEXT, constant="Disks"),  # iConfiguration, the name of the only one
 )
 FUNCTION_ROWS = (
-    Attribute("stall", FLAG, "halt an endpoint where the protocol asks for it", constant=True),
+    Attribute("stall", FLAG, constant=True),  # halt an endpoint where the protocol asks for it
 )
 # The order matters: with a file open `ro` and `cdrom` are refused, and cdrom=1 would set `ro`.
 LUN_ROWS = (
-    Attribute("cdrom", FLAG, "a disk, not a CD-ROM", constant=False),
-    Attribute("ro", FLAG, "the host may not write", "read_only"),
-    Attribute("removable", FLAG, "the host may eject it, and it may be empty", constant=True),
-    Attribute("nofua", FLAG, "the host's Force Unit Access is honoured", constant=False),
-    Attribute("inquiry_string", TEXT, "vendor (8), product (16), revision (4)", "inquiry"),
-    Attribute("file", FILE, "the disk's node; empty for none", "file"),
+    Attribute("cdrom", FLAG, constant=False),  # a disk, not a CD-ROM
+    Attribute("ro", FLAG, "read_only"),  # the host may not write
+    Attribute("removable", FLAG, constant=True),  # the host may eject it, and it may be empty
+    Attribute("nofua", FLAG, constant=False),  # the host's Force Unit Access is honoured
+    Attribute("inquiry_string", TEXT, "inquiry"),  # vendor (8), product (16), revision (4)
+    Attribute("file", FILE, "file"),  # the disk's node; empty for none
 )
 
 TABLES: Mapping[Path, tuple[Attribute, ...]] = {

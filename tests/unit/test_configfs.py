@@ -309,10 +309,9 @@ def test_file_is_written_last_and_ro_after_cdrom() -> None:
     assert names.index("cdrom") < names.index("ro")
 
 
-def test_every_attribute_is_documented_and_carries_a_field_or_a_constant() -> None:
+def test_every_attribute_carries_a_field_or_a_constant() -> None:
     for rows in (*TABLES.values(), FUNCTION_ROWS, LUN_ROWS):
         for row in rows:
-            assert row.about
             assert bool(row.field) != (row.constant is not None), row.name
 
 
