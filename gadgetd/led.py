@@ -22,15 +22,9 @@ _OURS = ("none", "timer")
 """The triggers that a pattern uses."""
 
 
-class Led(NamedTuple):
-    """A LED of /sys/class/leds."""
-
-    path: Path
-
-
 def find(
     sys_leds: Path = SYS_LEDS, wanted: str = AUTO, board_model: str = ""
-) -> tuple[Led | None, Problem | None]:
+) -> tuple[Path | None, Problem | None]:
     """Give the LED to use, and what to tell the user about it, if anything.
 
     No LED is no error. On a board whose LED line also switches the eMMC there is none to use,
@@ -49,7 +43,7 @@ def find(
     for name in names:
         # A name is a directory's name; one with a slash would lead out of sys_leds.
         if name not in ("", ".", "..") and "/" not in name and (sys_leds / name).is_dir():
-            return Led(sys_leds / name), None
+            return sys_leds / name, None
     if wanted == AUTO:
         return None, None
     try:
@@ -117,7 +111,7 @@ class Blinker:
 
     def __init__(
         self,
-        led: Led | None,
+        led: Path | None,
         write: Callable[[Path, str], None] = sysfs.write,
         *,
         kept: Path | None = None,
@@ -155,7 +149,7 @@ class Blinker:
             return None
         try:
             if triggers:
-                self._write(self._led.path / "trigger", "none")
+                self._write(self._led / "trigger", "none")
         except OSError:
             self._fail()
             return None
@@ -167,7 +161,7 @@ class Blinker:
             return self._due
         lit, seconds = self._pattern.steps[self._next]
         try:
-            self._write(self._led.path / "brightness", self._bright if lit else "0")
+            self._write(self._led / "brightness", self._bright if lit else "0")
         except OSError:
             self._fail()
             return None
@@ -186,21 +180,21 @@ class Blinker:
                 self._triggers(self._led)
             if self._trigger_before is not None:
                 try:
-                    self._write(self._led.path / "trigger", self._trigger_before)
+                    self._write(self._led / "trigger", self._trigger_before)
                 except OSError:
                     self.failed = True
                 else:
                     self._remember("")
         self._pattern, self._due, self._trigger_before = None, None, None
 
-    def _triggers(self, led: Led) -> list[str]:
+    def _triggers(self, led: Path) -> list[str]:
         """Give the triggers that the kernel has for it, and remember the one in use."""
         try:
-            self._bright = str(int((led.path / "max_brightness").read_text("ascii", "replace")))
+            self._bright = str(int((led / "max_brightness").read_text("ascii", "replace")))
         except (OSError, ValueError):
             self._bright = "1"
         try:
-            triggers = (led.path / "trigger").read_text("ascii", "replace").split()
+            triggers = (led / "trigger").read_text("ascii", "replace").split()
         except OSError:
             # A kernel without triggers; or the LED is gone, and then the brightness is too.
             return []
@@ -210,17 +204,17 @@ class Blinker:
             if before in _OURS and (remembered := self._remembered(led)) in names:
                 before = remembered
             self._trigger_before = before
-            self._remember(f"{led.path.name} {before}\n")
+            self._remember(f"{led.name} {before}\n")
         return names
 
-    def _remembered(self, led: Led) -> str:
+    def _remembered(self, led: Path) -> str:
         """Give the trigger that this LED had before a killed daemon's pattern; empty if unknown."""
         try:
             text = self._kept.read_text("utf-8", "replace") if self._kept else ""
         except OSError:
             return ""
         name, _, trigger = text.strip().partition(" ")
-        return trigger if name == led.path.name else ""
+        return trigger if name == led.name else ""
 
     def _remember(self, text: str) -> None:
         # Without the file the LED still tells the truth, and only a crash loses its trigger.
@@ -232,7 +226,7 @@ class Blinker:
                 else:
                     self._kept.unlink()
 
-    def _blink_by_kernel(self, led: Led, pattern: Pattern) -> bool:
+    def _blink_by_kernel(self, led: Path, pattern: Pattern) -> bool:
         """Let the `timer` trigger blink, delays in milliseconds; say whether it does.
 
         Source: drivers/leds/trigger/ledtrig-timer.c; Documentation/leds/leds-class.rst.
@@ -240,11 +234,11 @@ class Blinker:
         (_, on_s), (_, off_s) = pattern.steps
         try:
             # `none` first: it ends an earlier pattern at once.
-            self._write(led.path / "trigger", "none")
-            self._write(led.path / "brightness", self._bright)
-            self._write(led.path / "trigger", "timer")
-            self._write(led.path / "delay_on", str(round(on_s * 1000)))
-            self._write(led.path / "delay_off", str(round(off_s * 1000)))
+            self._write(led / "trigger", "none")
+            self._write(led / "brightness", self._bright)
+            self._write(led / "trigger", "timer")
+            self._write(led / "delay_on", str(round(on_s * 1000)))
+            self._write(led / "delay_off", str(round(off_s * 1000)))
         except OSError:
             return False
         return True

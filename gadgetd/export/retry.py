@@ -58,38 +58,31 @@ class Unusable:
     """Disks that the gadget cannot open, remembered while they are there."""
 
     def __init__(self) -> None:
-        self._refusals: dict[tuple[object, ...], int] = {}
-        self._reasons: dict[tuple[object, ...], str] = {}
+        self._refusals: dict[tuple[object, ...], list[str]] = {}
+        """The reasons for each disk, in turn."""
 
     def __bool__(self) -> bool:
         """Whether a disk is left out."""
-        return bool(self._reasons)
+        return any(len(reasons) > 1 for reasons in self._refusals.values())
 
     def refuse(self, disk: Disk, reason: str) -> bool:
         """Count a refusal; returns whether the disk is left out from now on."""
-        who = identify(disk)
-        self._refusals[who] = self._refusals.get(who, 0) + 1
-        if self._refusals[who] > 1:
-            self._reasons[who] = reason
-        return who in self._reasons
+        reasons = self._refusals.setdefault(identify(disk), [])
+        reasons.append(reason)
+        return len(reasons) > 1
 
     def clear(self) -> None:
         """Give all of them another chance."""
         self._refusals.clear()
-        self._reasons.clear()
 
     def judge(self, verdicts: Iterable[Verdict]) -> list[Verdict]:
         """Return the verdicts anew, and forget the disks that are not among them any more."""
-        verdicts = list(verdicts)
-        there = {identify(verdict.disk) for verdict in verdicts}
-        self._refusals = {who: times for who, times in self._refusals.items() if who in there}
-        self._reasons = {who: why for who, why in self._reasons.items() if who in there}
-        return [
-            verdict._replace(exported=False, reason=self._reasons[identify(verdict.disk)])
-            if verdict.exported and identify(verdict.disk) in self._reasons
-            else verdict
-            for verdict in verdicts
-        ]
+        known = {identify(verdict.disk): verdict for verdict in verdicts}
+        self._refusals = {who: why for who, why in self._refusals.items() if who in known}
+        for who, reasons in self._refusals.items():
+            if len(reasons) > 1 and known[who].exported:
+                known[who] = known[who]._replace(exported=False, reason=reasons[-1])
+        return list(known.values())
 
 
 def identify(disk: Disk) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gadgetd.errors import Problem
-from gadgetd.led import BOUND, ERROR, SAFE, Blinker, Led, Pattern, find, pattern_for
+from gadgetd.led import BOUND, ERROR, SAFE, Blinker, Pattern, find, pattern_for
 from gadgetd.status import Life, Phase
 from tests.unit.statuses import nvme, status
 
@@ -60,7 +60,7 @@ def test_the_activity_led_is_found_under_its_new_and_its_old_name(
 ) -> None:
     make_led(tmp_path, "PWR")
     led = make_led(tmp_path, name)
-    assert find(tmp_path, "auto", CM4) == (Led(led), None)
+    assert find(tmp_path, "auto", CM4) == (led, None)
 
 
 def test_no_led_is_no_error(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_no_led_is_no_error(tmp_path: Path) -> None:
 def test_the_yaml_can_name_another_led(tmp_path: Path) -> None:
     make_led(tmp_path, "ACT")
     led = make_led(tmp_path, "mmc0::")
-    assert find(tmp_path, "mmc0::", CM4) == (Led(led), None)
+    assert find(tmp_path, "mmc0::", CM4) == (led, None)
 
 
 def test_a_named_led_that_is_missing_is_advice_that_lists_the_others(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_where_the_led_switches_the_emmc_it_is_never_touched(
 )
 def test_the_led_of_other_boards_is_used(tmp_path: Path, model: str) -> None:
     led = make_led(tmp_path, "ACT")
-    assert find(tmp_path, "auto", model) == (Led(led), None)
+    assert find(tmp_path, "auto", model) == (led, None)
 
 
 # --- patterns -------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def test_the_led_of_other_boards_is_used(tmp_path: Path, model: str) -> None:
 
 def test_after_the_bind_three_flashes_then_steady_on(tmp_path: Path) -> None:
     kernel = Kernel()
-    run(Blinker(Led(make_led(tmp_path, "ACT")), kernel.write), kernel, BOUND, until=100)
+    run(Blinker(make_led(tmp_path, "ACT"), kernel.write), kernel, BOUND, until=100)
     assert kernel.writes[0] == (0.0, "trigger", "none")
     light = kernel.light()
     assert [lit for _, lit in light] == [False, True] * 3
@@ -145,7 +145,7 @@ def test_after_the_bind_three_flashes_then_steady_on(tmp_path: Path) -> None:
 @given(st.lists(st.floats(0, 5), min_size=6, max_size=6))
 def test_a_late_step_never_shortens_a_flash(delays: list[float]) -> None:
     kernel = Kernel()
-    blinker = Blinker(Led(Path("/nowhere")), kernel.write)
+    blinker = Blinker(Path("/nowhere"), kernel.write)
     due = blinker.start(BOUND, 0.0)
     for delay in delays:
         if due is not None:
@@ -158,7 +158,7 @@ def test_a_late_step_never_shortens_a_flash(delays: list[float]) -> None:
 
 def test_a_step_before_its_time_does_nothing(tmp_path: Path) -> None:
     kernel = Kernel()
-    blinker = Blinker(Led(make_led(tmp_path, "ACT")), kernel.write)
+    blinker = Blinker(make_led(tmp_path, "ACT"), kernel.write)
     due = blinker.start(BOUND, 0.0)
     assert blinker.step(0.1) == due
     assert len(kernel.light()) == 1
@@ -169,7 +169,7 @@ def test_the_kernel_blinks_repeating_patterns_without_waking_the_daemon(
     tmp_path: Path, pattern: Pattern, on: str, off: str
 ) -> None:
     kernel = Kernel()
-    blinker = Blinker(Led(make_led(tmp_path, "ACT")), kernel.write)
+    blinker = Blinker(make_led(tmp_path, "ACT"), kernel.write)
     assert blinker.start(pattern, 0.0) is None
     assert [(name, value) for _, name, value in kernel.writes][-3:] == [
         ("trigger", "timer"),
@@ -187,7 +187,7 @@ def test_without_the_timer_trigger_the_pattern_is_the_same(tmp_path: Path, how: 
     if how == "no triggers":
         (led / "trigger").unlink()
         kernel.missing = {"trigger"}
-    run(Blinker(Led(led), kernel.write), kernel, SAFE, until=10)
+    run(Blinker(led, kernel.write), kernel, SAFE, until=10)
     light = [entry for entry in kernel.light() if entry[0] > 0]
     assert [lit for _, lit in light[:4]] == [False, True, False, True]
     assert [when for when, _ in light[:4]] == pytest.approx([1, 2, 3, 4])
@@ -203,7 +203,7 @@ def test_the_patterns_cannot_be_mistaken_for_each_other() -> None:
 
 def test_the_same_pattern_goes_on_undisturbed_until_it_is_to_begin_again(tmp_path: Path) -> None:
     kernel = Kernel()
-    blinker = Blinker(Led(make_led(tmp_path, "ACT")), kernel.write)
+    blinker = Blinker(make_led(tmp_path, "ACT"), kernel.write)
     run(blinker, kernel, BOUND, until=100)
     count = len(kernel.writes)
     assert blinker.start(BOUND, 101.0) is None
@@ -214,7 +214,7 @@ def test_the_same_pattern_goes_on_undisturbed_until_it_is_to_begin_again(tmp_pat
 
 def test_a_new_pattern_replaces_the_running_one_at_once(tmp_path: Path) -> None:
     kernel = Kernel()
-    blinker = Blinker(Led(make_led(tmp_path, "ACT")), kernel.write)
+    blinker = Blinker(make_led(tmp_path, "ACT"), kernel.write)
     blinker.start(ERROR, 0.0)
     kernel.now = 5.0
     assert blinker.start(BOUND, 5.0) == pytest.approx(5.2)
@@ -225,7 +225,7 @@ def test_a_led_that_vanishes_is_a_flag_and_comes_back_with_the_next_pattern(
     tmp_path: Path,
 ) -> None:
     kernel = Kernel()
-    blinker = Blinker(Led(make_led(tmp_path, "ACT")), kernel.write)
+    blinker = Blinker(make_led(tmp_path, "ACT"), kernel.write)
     due = blinker.start(BOUND, 0.0)
     kernel.missing = {"trigger", "brightness"}
     assert due is not None
@@ -248,7 +248,7 @@ def test_without_a_led_nothing_happens() -> None:
 
 def test_the_real_files_are_written_and_the_trigger_is_given_back(tmp_path: Path) -> None:
     led = make_led(tmp_path, "ACT")
-    blinker = Blinker(Led(led))
+    blinker = Blinker(led)
     due = blinker.start(BOUND, 0.0)
     assert (led / "trigger").read_text().startswith("none")
     while due is not None:
@@ -265,12 +265,12 @@ def test_a_killed_daemon_s_successor_gives_back_the_trigger_of_before_both(
     led, kept = make_led(tmp_path, "ACT"), tmp_path / "run" / "led"
     for delay in ("delay_on", "delay_off"):
         (led / delay).touch()
-    Blinker(Led(led), kept=kept).start(pattern, 0.0)
+    Blinker(led, kept=kept).start(pattern, 0.0)
     in_use = "timer" if pattern.repeats else "none"
     assert (led / "trigger").read_text().startswith(in_use)
     # The kernel's file then shows all of them, with the one that the killed daemon had chosen.
     (led / "trigger").write_text("none mmc0 timer".replace(in_use, f"[{in_use}]") + "\n")
-    successor = Blinker(Led(led), kept=kept)
+    successor = Blinker(led, kept=kept)
     successor.start(BOUND, 0.0)
     successor.release()
     assert (led / "trigger").read_text().startswith("mmc0")
@@ -281,9 +281,9 @@ def test_a_killed_daemon_s_pattern_ends_when_its_successor_has_nothing_to_say(
     tmp_path: Path,
 ) -> None:
     led, kept = make_led(tmp_path, "ACT"), tmp_path / "led"
-    Blinker(Led(led), kept=kept).start(SAFE, 0.0)
+    Blinker(led, kept=kept).start(SAFE, 0.0)
     (led / "trigger").write_text("none mmc0 [timer]\n")
-    Blinker(Led(led), kept=kept).release()
+    Blinker(led, kept=kept).release()
     assert (led / "trigger").read_text().startswith("mmc0")
 
 
@@ -293,7 +293,7 @@ def test_a_trigger_that_somebody_else_set_counts_more_than_what_is_remembered(
 ) -> None:
     led, kept = make_led(tmp_path, "ACT"), tmp_path / "led"
     kept.write_text(remembered)
-    blinker = Blinker(Led(led), kept=kept)
+    blinker = Blinker(led, kept=kept)
     blinker.start(BOUND, 0.0)
     assert kept.read_text() == "ACT mmc0\n"
     blinker.release()
@@ -302,7 +302,7 @@ def test_a_trigger_that_somebody_else_set_counts_more_than_what_is_remembered(
 
 def test_a_led_that_had_a_trigger_of_ours_before_us_gets_it_back(tmp_path: Path) -> None:
     led = make_led(tmp_path, "ACT", "none mmc0 [timer]")
-    blinker = Blinker(Led(led), kept=tmp_path / "led")
+    blinker = Blinker(led, kept=tmp_path / "led")
     blinker.start(BOUND, 0.0)
     blinker.release()
     assert (led / "trigger").read_text().startswith("timer")
