@@ -8,14 +8,14 @@ import hashlib
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bootimg import cpio
 from emulator import base, cable, cache, packages
 from emulator.image import GUEST
 from emulator.qemu import QEMU, Qemu
-from emulator.shell import HostShell
+from emulator.shell import HostBlock, HostShell
 
 RAM_MIB = 768
 CMDLINE = "console=ttyAMA0 loglevel=4 cryptomgr.notests panic=1 net.ifnames=0"
@@ -63,7 +63,7 @@ class Pc(Qemu):
     def __init__(self, cable_directory: Path, directory: Path | None = None) -> None:
         """Nothing happens yet. The cable lies in `cable_directory`; it is not plugged in."""
         super().__init__(directory)
-        self._cable = cable_directory
+        self.cable = cable_directory
 
     def _start(self) -> None:
         """The work of `start`."""
@@ -78,7 +78,7 @@ class Pc(Qemu):
         command += ["-serial", "chardev:uart"]
         command += ["-device", "virtio-serial-pci", "-chardev", "pty,id=host"]
         command += ["-device", "virtserialport,chardev=host,name=host"]
-        with theirs, cable.end(self._cable, "pc", "board") as end:
+        with theirs, cable.end(self.cable, "pc", "board") as end:
             command += end.arguments
             self._process = self._launch(command, [theirs.fileno(), end.descriptor])
         self._connect(ours)
@@ -89,6 +89,10 @@ class PcShell(HostShell):
 
     `run` and `check` give a command's exit status and output, `wait_for_blocks` waits for disks.
     """
+
+    def has_attached(self, blocks: Sequence[HostBlock]) -> bool:
+        """Whether the kernel is done with these disks, and udev, which opens each that comes."""
+        return super().has_attached(blocks) and self.run("udevadm settle --timeout=20")[0] == 0
 
     def plug(self) -> None:
         """Put the cable in; the PC enumerates the board whenever it answers, also anew."""

@@ -171,12 +171,20 @@ class Board:
     emulated: Machine | None = None
     options: MachineOptions = field(default_factory=MachineOptions)
     writes_allowed: bool = True
+    second: HostShell | None = None
+    """A root shell on the board beside its UART, where the host is another machine."""
 
     @property
     def machine(self) -> Machine:
         """The emulated board."""
         assert self.emulated is not None, "this test needs the marker `emulated`"
         return self.emulated
+
+    @property
+    def inside(self) -> HostShell:
+        """A root shell on an emulated board beside its UART: the host's, if both are one kernel."""
+        assert self.emulated is not None, "this test needs the marker `emulated`"
+        return self.second or self.host
 
     # The board's side
 
@@ -307,13 +315,18 @@ class Board:
         self.write_file(CONFIG, text)
         return self.restart(signal)
 
-    def keep(self, directory: Path, ask: Callable[[str, float], tuple[int, str]]) -> None:
-        """Keep what may tell why a test failed; `ask` runs a command in a shell of the board's."""
+    def keep(self, directory: Path) -> None:
+        """Keep what may tell why a test failed."""
+        # The second shell answers even if the UART is what is wrong.
+        ask = self.run if self.emulated is None else self.inside.run
         if self.emulated is not None:
             with suppress(EmulatorError):
                 self.emulated.screendump(directory / "hdmi.png")
         with suppress(EmulatorError):
             (directory / "gadgetd.log").write_text(ask(f"{{ {LOGS}; }} 2>&1", 30)[1])
+        if self.second is not None:
+            with suppress(EmulatorError):
+                (directory / "pc-kernel.log").write_text(self.host.check("dmesg"))
 
     # The host's side
 

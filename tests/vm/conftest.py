@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,13 +19,16 @@ from emulator import (
     HostShell,
     Machine,
     MachineOptions,
+    Pc,
+    PcShell,
     UartShell,
-    base,
     cache,
     image,
 )
+from emulator import base as base_layer
 from tests.vm import processes
 from tests.vm.board import BOOT_S, Board, LocalHost, Pattern
+from tests.vm.living import FILES
 from tests.vm.pair import Pair
 
 MIB = 1 << 20
@@ -47,6 +52,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="USB serial number of its disks on this machine (default: the UART is asked)",
     )
     group.addoption(
+        "--host",
+        choices=("same", "pc"),
+        help="the USB host of the tests that look at its side: the board's own kernel, or a second"
+        " machine (default: the one on which each tells most)",
+    )
+    group.addoption(
         "--kills",
         type=int,
         default=1,
@@ -63,6 +74,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known, for --strict-markers."""
     config.addinivalue_line("markers", "emulated: needs an emulated board; not run with --board")
+    config.addinivalue_line(
+        "markers", "hosts(*kinds): looks at the host's side; without --host, run with these hosts"
+    )
+    config.addinivalue_line(
+        "markers", "one_host(kind, reason): one of those that cannot run with another host, and why"
+    )
     config.addinivalue_line("markers", "writes: writes to disks; with --board only if allowed")
 
 
@@ -104,6 +121,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that looks at the host's side with the hosts where it tells most, or --host's."""
+    marker = metafunc.definition.get_closest_marker("hosts")
+    if marker is None:
+        return
+    chosen = metafunc.config.getoption("--host")
+    only = metafunc.definition.get_closest_marker("one_host")
+    kinds = []
+    for kind in [chosen] if chosen else marker.args:
+        barred = only is not None and kind != only.args[0]
+        kinds.append(
+            pytest.param(kind, marks=pytest.mark.skip(only.args[1])) if only and barred else kind
+        )
+    metafunc.parametrize("usb_host", kinds, indirect=True, scope="module")
+
+
 class Bench:
     """Where boards are booted, one at a time, and what is kept of them."""
 
@@ -115,6 +148,7 @@ class Bench:
         self._kept = Path(config.cache.mkdir("vm")) if config.cache else Path("vm")
         self.board: Board | None = None
         self.pair: Pair | None = None
+        self._pc: tuple[Pc, PcShell] | None = None
         self.boots: list[float] = []
         """Seconds from power-on to a shell, of boards that have not been reported yet."""
 
@@ -137,20 +171,30 @@ class Bench:
         prepare: Callable[[Machine], None] = lambda _: None,
         *,
         login: bool = True,
+        host: str = "same",
     ) -> Board:
         """Boot an emulated board; the one before is switched off. `prepare` runs before power-on.
 
-        `login` waits for the root shell on its UART. Raises EmulatorError if it does not come.
+        `login` waits for the root shell on its UART; `host` is what --host says. Raises
+        EmulatorError if the shell does not come.
         """
-        self.switch_off()
+        self.switch_off(pc_too=host == "same")
+        pc = None
+        if host == "pc":
+            cable, pc = self._plugged_in()
+            options = replace(options, cable=cable)
         machine = Machine(options)
         machine.start()
         try:
             prepare(machine)
             directory = self.directory(name)
             uart = UartShell(machine.uart_path, log=directory / "uart.log")
-            host = HostShell(machine.host_path)
-            self.board = Board(uart, host, directory, machine, options)
+            shell = HostShell(machine.host_path)
+            self.board = (
+                Board(uart, pc, directory, machine, options, second=shell)
+                if pc
+                else Board(uart, shell, directory, machine, options)
+            )
         except BaseException:
             machine.kill()
             raise
@@ -160,6 +204,26 @@ class Bench:
             uart.login(timeout_s=BOOT_S)
             self.boots.append(time.monotonic() - begin)
         return self.board
+
+    def _plugged_in(self) -> tuple[Path, PcShell]:
+        """A PC that has seen no board yet, as far as its kernel's log goes, with the cable in.
+
+        Also gives the directory of the cable, for MachineOptions.
+        """
+        if self._pc is None:
+            pc = Pc(cache.run_directory())
+            pc.start()
+            shell = PcShell(pc.host_path)
+            self._pc = pc, shell
+            pc.go()
+            shell.wait_until_ready(BOOT_S)
+            for path, source in FILES.items():
+                text = base64.b64encode(source.read_bytes()).decode()
+                shell.check(f"echo {text} | base64 -d >{path}")
+        pc, shell = self._pc
+        shell.check("dmesg --clear")
+        shell.plug()
+        return pc.cable, shell
 
     def log_in(self) -> Board:
         """Log in on the board of --board, whose disks are this machine's."""
@@ -190,7 +254,7 @@ class Bench:
         pair.plug()
         return pair
 
-    def switch_off(self) -> None:
+    def switch_off(self, *, pc_too: bool = True) -> None:
         """End the emulated board, and the PC, if there are any."""
         board, self.board = self.board, None
         pair, self.pair = self.pair, None
@@ -198,9 +262,21 @@ class Bench:
             pair.close()
         if board is not None:
             board.uart.close()
-            board.host.close()
-            if board.emulated is not None:
+            if board.emulated is None:
+                board.host.close()
+            else:
+                board.inside.close()
                 board.emulated.kill()
+        if self._pc is None:
+            return
+        pc, shell = self._pc
+        if pc_too:
+            self._pc = None
+            shell.close()
+            pc.kill()
+            shutil.rmtree(pc.cable, ignore_errors=True)
+        elif board is not None:
+            shell.unplug()
 
     def keep(self, name: str) -> Path | None:
         """Keep what may tell why a test failed: UART, HDMI, gadgetd's log and the kernels'."""
@@ -215,8 +291,7 @@ class Bench:
         if kept.name != _file_name(name):
             kept = self.directory(name)
             (kept / "uart.log").write_text(board.uart.line.text())
-        # The second channel of an emulated board answers even if the UART is what is wrong.
-        board.keep(kept, board.run if board.emulated is None else board.host.run)
+        board.keep(kept)
         return kept
 
 
@@ -234,7 +309,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     bench = Bench(request.config)
     if not bench.real:
         # Another process may be at it. What fails here fails once, and not in each test.
-        image.project_layer(base.get())
+        image.project_layer(base_layer.get())
     request.config.stash[_BENCH] = bench
     yield bench
     bench.switch_off()
@@ -282,15 +357,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 Boot = Callable[..., Board]
 
 
+@pytest.fixture(scope="module")
+def usb_host(request: pytest.FixtureRequest) -> str:
+    """What the board is plugged into: "same", its own kernel, or "pc", a second machine."""
+    return getattr(request, "param", "same")
+
+
 @pytest.fixture
-def boot(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Boot]:
+def boot(bench: Bench, usb_host: str, request: pytest.FixtureRequest) -> Iterator[Boot]:
     """Boots an emulated board: `boot(MachineOptions(…))`. It is switched off after the test."""
 
     def start(options: MachineOptions, **more: object) -> Board:
-        return bench.boot(request.node.name, options, **more)  # type: ignore[arg-type]
+        return bench.boot(request.node.name, options, host=usb_host, **more)  # type: ignore[arg-type]
 
     yield start
-    bench.switch_off()
+    bench.switch_off(pc_too=False)
 
 
 @pytest.fixture(scope="module")

@@ -184,14 +184,14 @@ def lives(board: Board, since: int, lun: int) -> list[str]:
 def no_daemon(board: Board, signal: str = "TERM") -> Iterator[None]:
     """End the daemon with a signal and have init find no other meanwhile."""
     pid = board.daemon()
-    board.host.check("mv /usr/bin/gadgetd /usr/bin/gadgetd.away")
+    board.inside.check("mv /usr/bin/gadgetd /usr/bin/gadgetd.away")
     try:
-        board.host.check(f"kill -{signal} {pid}")
-        until("the daemon ends", lambda: board.host.run(f"kill -0 {pid}")[0] != 0)
+        board.inside.check(f"kill -{signal} {pid}")
+        until("the daemon ends", lambda: board.inside.run(f"kill -0 {pid}")[0] != 0)
         yield
     finally:
         since = board.uart.line.position
-        board.host.check("mv /usr/bin/gadgetd.away /usr/bin/gadgetd")
+        board.inside.check("mv /usr/bin/gadgetd.away /usr/bin/gadgetd")
         board.expect_phase("exported", since)
 
 

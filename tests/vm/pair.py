@@ -95,7 +95,9 @@ class Pair:
         self._machine.start()
         uart = UartShell(self._machine.uart_path, log=self.kept / "uart.log")
         self._inside = HostShell(self._machine.host_path)
-        self._board = Board(uart, self.host, self.kept, self._machine, self.options)
+        self._board = Board(
+            uart, self.host, self.kept, self._machine, self.options, second=self._inside
+        )
         self._machine.go()
         uart.login(timeout_s=BOOT_S)
         return self._board
@@ -129,12 +131,10 @@ class Pair:
         """Keep what may tell why a test failed, of those machines that are on."""
         with suppress(FileNotFoundError):
             shutil.copy(self.kept / "uart.log", directory)
-        if self._board and self._inside:
-            self._board.keep(directory, self._inside.run)
-        if self._pc and self._host:
+        if self._board:
+            self._board.keep(directory)
+        if self._pc:
             (directory / "pc.log").write_text(self.pc_console())
-            with suppress(EmulatorError):
-                (directory / "pc-kernel.log").write_text(self._host.kernel_log())
 
     def close(self) -> None:
         """End both; nothing is left but the logs."""

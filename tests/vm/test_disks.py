@@ -12,7 +12,7 @@ from emulator import Drive, Machine, MachineOptions
 from tests.vm import leds
 from tests.vm.board import BOOT_S, CHUNK, WAIT_S, Board, Pattern, inquiry, lun_of, yaml_file
 
-pytestmark = pytest.mark.emulated
+pytestmark = [pytest.mark.emulated, pytest.mark.hosts("same")]
 
 Boot = Callable[..., Board]
 MIB = 1 << 20
@@ -193,7 +193,7 @@ def test_a_disk_on_its_way_is_waited_for_and_the_host_connects_once(boot: Boot) 
     waiting = board.expect_phase("waiting-for-disks", 0, BOOT_S)
     assert "NVMe at 0000:" in waiting["message"]
     assert board.host.blocks() == []
-    board.host.check("modprobe nvme")
+    board.inside.check("modprobe nvme")
     assert board.expect_phase("exported")["luns"] == 2
     blocks = board.host.wait_for_blocks(2)
     assert [block.model for block in blocks] == ["SD mmcblk0", "NVMe nvme0n1"]
@@ -224,6 +224,7 @@ def test_a_disk_that_never_comes_is_waited_for_no_longer_than_configured(boot: B
     assert [each.lun for each in board.host.wait_for_blocks(2)] == [block.lun, 1]
 
 
+@pytest.mark.one_host("same", "on one kernel alone the gadget's disks come back to the board")
 def test_sata_and_usb_disks_are_exported_when_asked_and_never_our_own(
     boot: Boot, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from emulator import Drive, MachineOptions
 from gadgetd.export.reconnect import LET_GO_S
-from tests.vm.board import CHUNK, WAIT_S, Board, Pattern, inquiry, lun_of, until, yaml_file
+from tests.vm.board import BOOT_S, CHUNK, WAIT_S, Board, Pattern, inquiry, lun_of, until, yaml_file
 from tests.vm.conftest import Boot
 from tests.vm.living import (
     FILES,
@@ -25,7 +25,7 @@ from tests.vm.living import (
     write,
 )
 
-pytestmark = pytest.mark.emulated
+pytestmark = [pytest.mark.emulated, pytest.mark.hosts("same")]
 
 SD_SIZE, NVME_SIZE = 64 * MIB, 48 * MIB
 WAITS = "waits until the host lets go of the other disks"
@@ -114,6 +114,7 @@ def assert_file_is_whole(board: Board, device: str, name: str) -> None:
     assert said.split()[0] == FILE.digest
 
 
+@pytest.mark.hosts("same", "pc")
 def test_a_disk_that_comes_beside_a_mounted_one_waits_for_the_host_or_for_a_person(
     boot: Boot,
 ) -> None:
@@ -159,7 +160,7 @@ def test_a_disk_that_comes_beside_a_mounted_one_waits_for_the_host_or_for_a_pers
     board.check("gadgetd attach --yes")
     board.expect_event(since, event="disk", name="nvme1n1", lun=2)
     board.host.check(f"umount -l {MOUNT}")
-    sd, *_ = board.host.wait_for_blocks(3, WAIT_S)
+    sd, *_ = board.host.wait_for_blocks(3, BOOT_S)
     assert_file_is_whole(board, sd.device, "second")
     assert kernel_said(board, begin).count("USB disconnect") == 1
     status, said = board.run("gadgetd attach --yes")

@@ -28,7 +28,7 @@ from tests.vm.living import (
     write,
 )
 
-pytestmark = pytest.mark.emulated
+pytestmark = [pytest.mark.emulated, pytest.mark.hosts("same")]
 
 SIZE = 32 * MIB
 SAFE = '"event":"safe_to_unplug","safe":true'
@@ -66,12 +66,12 @@ def images(tmp_path: Path) -> Images:
 
 
 @pytest.fixture(scope="module")
-def board(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+def board(bench: Bench, usb_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
     images = Images(tmp_path_factory.mktemp("eject"))
-    board = bench.boot("living_eject", images.options())
+    board = bench.boot("living_eject", images.options(), host=usb_host)
     board.expect_phase("exported")
     yield board
-    bench.switch_off()
+    bench.switch_off(pc_too=False)
 
 
 @pytest.fixture

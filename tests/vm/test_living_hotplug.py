@@ -19,14 +19,14 @@ from tests.vm.living import (
     traffic,
 )
 
-pytestmark = pytest.mark.emulated
+pytestmark = [pytest.mark.emulated, pytest.mark.hosts("same")]
 
 SD_SIZE, NVME_SIZE = 64 * MIB, 48 * MIB
 NVME = "HOTNVME1"
 
 
 @pytest.fixture(scope="module")
-def board(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Board]:
+def board(bench: Bench, usb_host: str, request: pytest.FixtureRequest) -> Iterator[Board]:
     """An SD card, and an NVMe disk in a slot from which it can be pulled."""
     images = bench.directory(f"{request.module.__name__} images")
     drive = Drive(NVME_SIZE, images / "nvme.img")
@@ -35,8 +35,8 @@ def board(bench: Bench, request: pytest.FixtureRequest) -> Iterator[Board]:
     def plug(machine: Machine) -> None:
         machine.plug_nvme(NVME, drive)
 
-    yield bench.boot("living_hotplug", options, plug)
-    bench.switch_off()
+    yield bench.boot("living_hotplug", options, plug, host=usb_host)
+    bench.switch_off(pc_too=False)
 
 
 @pytest.fixture

@@ -23,7 +23,11 @@ from tests.vm.living import (
     lives,
 )
 
-pytestmark = pytest.mark.emulated
+pytestmark = [
+    pytest.mark.emulated,
+    pytest.mark.hosts("same"),
+    pytest.mark.one_host("same", "has a cable of its own; test_pc_killed.py pulls the PC's"),
+]
 
 SIZES = [64 * MIB, 48 * MIB]
 VUDC = "usbip-vudc.0"
@@ -34,12 +38,12 @@ PORT = "/sys/bus/usb/devices/1-0:1.0/usb1-port1"
 
 
 @pytest.fixture(scope="module")
-def board(bench: Bench) -> Iterator[Board]:
+def board(bench: Bench, usb_host: str) -> Iterator[Board]:
     """A board whose USB controller has no cable in it yet."""
     sd, nvme = SIZES
     hook = "modprobe -a usbip-vudc vhci-hcd\n"
     options = MachineOptions(sd=Drive(sd), nvme=(Drive(nvme),), files=FILES, udcs=0, hook=hook)
-    board = bench.boot("living_unplug", options)
+    board = bench.boot("living_unplug", options, host=usb_host)
     board.expect_phase("exported")
     yield board
     bench.switch_off()

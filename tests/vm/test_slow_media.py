@@ -12,7 +12,11 @@ import pytest
 from emulator import Drive, Machine, MachineOptions
 from tests.vm.board import Board, yaml_file
 
-pytestmark = pytest.mark.emulated
+pytestmark = [
+    pytest.mark.emulated,
+    pytest.mark.hosts("same"),
+    pytest.mark.one_host("same", "what it writes comes from a disk that a PC has not"),
+]
 
 MIB = 1 << 20
 SIZE = 160_000_000
