@@ -33,7 +33,7 @@ from tests.vm.pair import Pair
 
 MIB = 1 << 20
 SD_SIZE, NVME_SIZE = 64 * MIB, 100 * MIB
-PAIR_SIZES = 32 * MIB, 24 * MIB
+PAIR_SIZES = 16 * MIB, 16 * MIB
 """SD card and NVMe disk of the board that has a PC."""
 WRITTEN_OUTSIDE = Pattern(1_000_000, MIB)
 """Stands in the standard board's NVMe image before the board boots, a MiB from its begin."""

@@ -92,7 +92,7 @@ def test_a_file_system_of_its_own_partition(pair: Pair, disks: list[HostBlock]) 
     disk = disks[0]
     pattern = Pattern(4_000_000, 2 * MIB)
     with row(pair, "parted, mkfs.ext4, mount, e2fsck", "mkfs.ext4 -V", "a tree, 2 MiB"):
-        pair.host.check(f"parted -s {disk.device} mklabel gpt mkpart data ext4 1MiB 20MiB")
+        pair.host.check(f"parted -s {disk.device} mklabel gpt mkpart data ext4 1MiB 14MiB")
         pair.host.check(f"udevadm settle; mkfs.ext4 -q -F {disk.device}1", CLIENT_S)
         pair.host.check(f"mount {disk.device}1 /mnt && {pattern.command} >/mnt/file; umount /mnt")
         pair.host.check(f"e2fsck -fn {disk.device}1", CLIENT_S)
@@ -114,9 +114,9 @@ def test_sg3_utils(pair: Pair, disks: list[HostBlock]) -> None:
 
 def test_f3(pair: Pair, disks: list[HostBlock]) -> None:
     disk = disks[1].device
-    with row(pair, "mkfs.vfat, f3write, f3read", "f3write --version", "10 MiB"):
+    with row(pair, "mkfs.vfat, f3write, f3read", "f3write --version", "6 MiB"):
         pair.host.check(
-            f"wipefs -qa {disk}; parted -s {disk} mklabel msdos mkpart primary 1MiB 11MiB"
+            f"wipefs -qa {disk}; parted -s {disk} mklabel msdos mkpart primary 1MiB 7MiB"
         )
         pair.host.check(f"udevadm settle; mkfs.vfat {disk}1; mount {disk}1 /mnt", CLIENT_S)
         pair.host.check("f3write /mnt", CLIENT_S)
