@@ -1,135 +1,74 @@
-"""The status as a screen of text, in any size of screen. Pure."""
+"""The status as lines of text: all of it, as `gadgetd status` prints it. Pure."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 from gadgetd.errors import Problem
 from gadgetd.show import wording
 from gadgetd.status import DiskStatus, Status
 
 SAFE = "SAFE TO UNPLUG"
-FOOTER = "UART or Alt+F2: log in as root, no password. gadgetd status | scan | log"
 
-PLAIN, BOLD, GREEN, RED = "", "1", "1;32", "1;31"
+PLAIN, BOLD, RED = "", "1", "1;31"
 """Attributes of a line (SGR). They only repeat what the words say."""
 
 Line = tuple[str, str]
 """A line and its attributes."""
 
 _BANNER_MAX = 80
-_TABLE_MIN = 5
-"""Head, three disks and "... and N more": fewer say too little, so other things go first."""
 
 
 def to_text(status: Status, columns: int = 80) -> str:
-    """Give the status as text of any length, for `gadgetd status`. Ends with a line end."""
-    lines = [line for line, _ in layout(status, columns, 1 << 30, footer=False)]
+    """Give the status as text of any length, in printable ASCII. Ends with a line end."""
+
+    def wrapped(words: str) -> list[str]:
+        return wording.wrap(wording.plain(words), columns, "  ")
+
+    lines = [*wrapped(f"gadgetd {status.version}  {wording.board(status)}"), ""]
+    if status.safe_to_unplug:
+        lines += [*_banner(columns), ""]
+    # A message that the problem repeats says nothing new.
+    lines += wrapped(status.message) if not repeats(status) else []
+    lines += wrapped(_controller(status)) + wrapped(serial_console(status))
+    if about := [line for line, _ in troubles(status, columns)]:
+        lines += ["", *about]
+    if table := _table(status.disks, columns):
+        lines += ["", *table]
     told = [(row.disk.name, wording.health(row.health)) for row in status.disks if row.health]
     for name, words in told:
-        lines += wording.wrap(f"Health of {wording.plain(name)}: {words}", columns, "  ")
+        lines += wrapped(f"Health of {name}: {words}")
     return "".join(f"{line}\n" for line in lines)
 
 
-class _Parts(NamedTuple):
-    """What a screen is made of, each part wrapped to the width already."""
-
-    header: list[Line]
-    banner: list[Line]
-    headline: list[Line]
-    controller: list[Line]
-    troubles: list[Line]
-    footer: list[Line]
-
-
-def layout(status: Status, columns: int, rows: int, *, footer: bool = True) -> list[Line]:
-    """Give at most `rows` lines of at most `columns` printable ASCII characters, and how they look.
-
-    Where they do not all fit, disks are counted instead of listed, then what surrounds them
-    goes. SAFE TO UNPLUG, problems and advice are what is cut last.
-    """
-    columns, rows = max(columns, 1), max(rows, 1)
-
-    def styled(words: str, style: str, indent: str = "  ") -> list[Line]:
-        return [(line, style) for line in wording.wrap(wording.plain(words), columns, indent)]
-
-    troubles: list[Line] = []
-    if status.problem:
-        troubles += _trouble(status.problem, "PROBLEM", columns, RED)
-    for advice in status.advice:
-        troubles += _trouble(advice, "NOTE", columns, BOLD)
-    parts = _Parts(
-        header=styled(f"gadgetd {status.version}  {wording.board(status)}", PLAIN),
-        banner=_banner(columns) if status.safe_to_unplug else [],
-        # A message that the problem repeats would only take room from it.
-        headline=styled(status.message, BOLD) if not _repeats(status) else [],
-        controller=styled(_controller(status), PLAIN) + styled(_serial_console(status), PLAIN),
-        troubles=troubles,
-        footer=styled(FOOTER, PLAIN) if footer else [],
-    )
-    table = _Table(status.disks, columns)
-    # What is given up, in this order, until the rest fits.
-    for dropped, table_min in (
-        ("", len(table) + 1),
-        ("gaps", _TABLE_MIN),
-        ("gaps header", _TABLE_MIN),
-        ("gaps header banner", _TABLE_MIN),
-        ("gaps header banner", 1),
-        ("gaps header banner footer controller", 1),
-        ("gaps header banner footer controller headline", 1),
-        ("gaps header banner footer controller headline", 0),
-    ):
-        above, below = _frame(parts, dropped)
-        room = rows - len(above) - len(below)
-        if room >= min(table_min, len(table) and len(table) + ("gaps" not in dropped)):
-            return above + table.fit(room, gap="gaps" not in dropped) + below
-    return above[:rows]
-
-
-def _frame(parts: _Parts, dropped: str) -> tuple[list[Line], list[Line]]:
-    """Put together what stands above and below the table."""
-    gap: list[Line] = [] if "gaps" in dropped else [("", PLAIN)]
-
-    def unless(name: str, lines: list[Line]) -> list[Line]:
-        return [] if name in dropped.split() else lines
-
-    banner = parts.banner
-    if "banner" in dropped:
-        banner = [line for line in banner if line[0].strip("# ")]
-    above = unless("header", parts.header) + gap
-    above += banner + (gap if banner else [])
-    above += unless("headline", parts.headline) + unless("controller", parts.controller)
-    above += (gap if parts.troubles else []) + parts.troubles
-    below = unless("footer", parts.footer)
-    return above, gap + below if below else below
-
-
-def _repeats(status: Status) -> bool:
+def repeats(status: Status) -> bool:
+    """Whether the headline says nothing that the problem does not say."""
     return status.problem is not None and status.problem.message == status.message
 
 
-def _banner(columns: int) -> list[Line]:
-    width = min(columns, _BANNER_MAX)
-    if width < len(SAFE) + 6:
-        return [(line, GREEN) for line in wording.wrap(SAFE, width)]
-    frame = "#" * width
-    return [
-        (frame, GREEN),
-        ("##" + SAFE.center(width - 4) + "##", GREEN),
-        (frame, GREEN),
-    ]
-
-
-def _controller(status: Status) -> str:
-    controller = status.controller
-    if controller is None:
-        return "USB controller: none in use"
-    note = f" - {controller.note}" if controller.note else ""
-    return f"USB controller {controller.name}: {wording.host(controller)}{note}"
-
-
-def _serial_console(status: Status) -> str:
+def serial_console(status: Status) -> str:
+    """Say that the host's serial port is a root shell; empty if there is none."""
     return wording.serial_console(status.serial_console) if status.serial_console else ""
+
+
+def troubles(status: Status, columns: int) -> list[Line]:
+    """Say what is wrong and what to do about it, the problem first."""
+    lines = _trouble(status.problem, "PROBLEM", columns, RED) if status.problem else []
+    for advice in status.advice:
+        lines += _trouble(advice, "NOTE", columns, BOLD)
+    return lines
+
+
+def left_out(row: DiskStatus, columns: int) -> list[str]:
+    """Say why a disk is not exported; nothing of one of the kernel's own, which nobody looks for.
+
+    `gadgetd scan` has those as well.
+    """
+    disk = row.disk
+    if disk.name.startswith(("loop", "ram", "zram", "nullb")) and not row.waits:
+        return []
+    names = f"  -  {wording.plain(disk.name)}  {disk.kind.caption} {wording.size(disk.size_bytes)}"
+    reason = wording.plain(row.reason) or "no reason known"
+    fate = "not yet" if row.waits else "left out"
+    return wording.wrap(f"{names}: {fate}, {reason}", columns, " " * 9)
 
 
 def _trouble(problem: Problem, title: str, columns: int, style: str) -> list[Line]:
@@ -141,61 +80,32 @@ def _trouble(problem: Problem, title: str, columns: int, style: str) -> list[Lin
     return result
 
 
-class _Table:
-    """The disks: exported ones as a table, then those left out, each with its reason."""
-
-    def __init__(self, disks: tuple[DiskStatus, ...], columns: int) -> None:
-        self._columns = columns
-        exported = sorted((row for row in disks if row.lun is not None), key=_lun)
-        left_out = [row for row in disks if row.lun is None and not _unsought(row)]
-        grid = _grid(exported, columns)
-        self._head: list[Line] = [(grid[0], BOLD)] if exported else []
-        self._blocks = [[line] for line in grid[1:]]
-        for row in left_out:
-            disk = row.disk
-            what = f"{disk.kind.caption} {wording.size(disk.size_bytes)}"
-            names = f"  -  {wording.plain(disk.name)}  {what}"
-            reason = wording.plain(row.reason) or "no reason known"
-            fate = "not yet" if row.waits else "left out"
-            self._blocks.append(wording.wrap(f"{names}: {fate}, {reason}", columns, " " * 9))
-
-    def __len__(self) -> int:
-        return len(self._head) + sum(len(block) for block in self._blocks)
-
-    def fit(self, room: int, *, gap: bool) -> list[Line]:
-        """Give the table in at most `room` lines; what does not fit is counted."""
-        full = self._head + [(line, PLAIN) for block in self._blocks for line in block]
-        if not full or room <= 0:
-            return []
-        if gap and len(full) < room:
-            return [("", PLAIN), *full]
-        if len(full) <= room:
-            return full
-        # One line a disk: a long reason is cut, `gadgetd status` has it whole.
-        short = [
-            wording.clip(" ".join([block[0], *map(str.strip, block[1:])]), self._columns)
-            for block in self._blocks
-        ]
-        if len(self._head) + len(short) <= room:
-            return self._head + [(line, PLAIN) for line in short]
-        head = self._head if room > 2 else []
-        shown = short[: room - len(head) - 1]
-        more = f"... and {len(short) - len(shown)} more: gadgetd status"
-        if not shown:
-            more = f"{len(short)} disks: gadgetd status"
-        return [
-            *head,
-            *((line, PLAIN) for line in shown),
-            (wording.clip(more, self._columns), PLAIN),
-        ]
+def _banner(columns: int) -> list[str]:
+    width = min(columns, _BANNER_MAX)
+    if width < len(SAFE) + 6:
+        return wording.wrap(SAFE, width)
+    return ["#" * width, "##" + SAFE.center(width - 4) + "##", "#" * width]
 
 
-def _unsought(row: DiskStatus) -> bool:
-    """Whether it is the kernel's own, which nobody looks for; `gadgetd scan` has these as well."""
-    return row.disk.name.startswith(("loop", "ram", "zram", "nullb")) and not row.waits
+def _controller(status: Status) -> str:
+    controller = status.controller
+    if controller is None:
+        return "USB controller: none in use"
+    note = f" - {controller.note}" if controller.note else ""
+    return f"USB controller {controller.name}: {wording.host(controller)}{note}"
 
 
-def _lun(row: DiskStatus) -> int:
+def _table(disks: tuple[DiskStatus, ...], columns: int) -> list[str]:
+    """Give the exported disks as a table, then those left out, each with its reason."""
+    exported = sorted((row for row in disks if row.lun is not None), key=lun)
+    lines = _grid(exported, columns) if exported else []
+    for row in disks:
+        lines += left_out(row, columns) if row.lun is None else []
+    return lines
+
+
+def lun(row: DiskStatus) -> int:
+    """Give what exported disks are sorted by."""
     return row.lun if row.lun is not None else -1
 
 
@@ -214,26 +124,28 @@ def _grid(exported: list[DiskStatus], columns: int) -> list[str]:
         ]
         for row in exported
     ]
-    shown_names = [wording.plain(row.inquiry).strip() for row in exported]
     rows = [titles, *cells]
     widths = [max(len(row[column]) for row in rows) for column in range(len(titles))]
-    # On a wide screen there is room for the name under which the host's programs list a disk.
-    names_width = max([len("ON THE HOST"), *map(len, shown_names)])
-    if any(shown_names) and sum(widths) + names_width + 2 * len(widths) <= columns:
-        for row, name in zip(rows, ["ON THE HOST", *shown_names], strict=True):
+    # Where there is room for it, the name under which the host's programs list a disk.
+    names = ["ON THE HOST", *(wording.plain(row.inquiry).strip() for row in exported)]
+    names_width = max(map(len, names))
+    if any(names[1:]) and sum(widths) + names_width + 2 * len(widths) <= columns:
+        for row, name in zip(rows, names, strict=True):
             row.insert(6, name)
         widths.insert(6, names_width)
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= columns else 1
     for column, least in ((3, 6), (1, 8)):
         excess = sum(widths) + gap * (len(widths) - 1) - columns
         widths[column] -= max(0, min(excess, widths[column] - least))
-    return [_grid_line(row, widths, " " * gap, columns) for row in rows]
+    return [grid_line(row, widths, " " * gap, columns, right=(0, 4)) for row in rows]
 
 
-def _grid_line(cells: list[str], widths: list[int], gap: str, columns: int) -> str:
+def grid_line(
+    cells: list[str], widths: list[int], gap: str, columns: int, *, right: tuple[int, ...]
+) -> str:
+    """Give a line of a table, no wider than `columns`; `right` are the cells that hold numbers."""
     padded = []
     for column, (cell, width) in enumerate(zip(cells, widths, strict=True)):
         cut = wording.clip(cell, width)
-        # Numbers stand flush right: LUN and SIZE.
-        padded.append(cut.rjust(width) if column in (0, 4) else cut.ljust(width))
+        padded.append(cut.rjust(width) if column in right else cut.ljust(width))
     return wording.clip(gap.join(padded).rstrip(), columns)

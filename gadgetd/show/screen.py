@@ -6,12 +6,15 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from gadgetd.show.layout import PLAIN, Line, layout
+from gadgetd.show.rates import Rates
 from gadgetd.show.tty import open_terminal
 from gadgetd.status import Status
 
-_INIT = b"\x1b[0m\x1b[?25l\x1b[?7l\x1b[9;0]\x1b[14;0]\x1b[13]"
-"""No attributes, no cursor, no wrapping; no blanking, no power-down; unblank now.
+Line = tuple[str, str]
+"""A line and its attributes (SGR)."""
+
+_INIT = b"\x1b[0m\x1b%G\x1b[?25l\x1b[?7l\x1b[9;0]\x1b[14;0]\x1b[13]"
+"""No attributes, UTF-8, no cursor, no wrapping; no blanking, no power-down; unblank now.
 
 Source: console_codes(4).
 """
@@ -43,6 +46,7 @@ class Screen:
         self._fd = -1
         self._status: Status | None = None
         self._shown: Status | None = None
+        self._rates = Rates()
         self._lines: list[Line] | None = None
         """What the terminal shows; None if that is not known."""
         self._geometry = (0, 0)
@@ -54,6 +58,7 @@ class Screen:
         if status == self._status:
             return
         self._status = status
+        self._rates.note(status, now)
         due = self._drawn_at + self.INTERVAL_S
         # Nobody may pull the cable on a word that is no longer true.
         if self._shown and self._shown.safe_to_unplug and not status.safe_to_unplug:
@@ -105,7 +110,10 @@ class Screen:
         if geometry != self._geometry or _scene(status) != _scene(self._shown):
             # Kernel messages land on this terminal too: draw over them now and then.
             self._lines = None
-        lines = layout(status, *geometry)
+        # Here, not above: the first picture comes after the disks are with the host.
+        from gadgetd.show.picture import picture
+
+        lines = picture(status, *geometry, self._rates.of)
         self._write_all(_changes(self._lines, lines, geometry))
         self._lines, self._geometry, self._shown = lines, geometry, status
 
@@ -147,7 +155,7 @@ def _changes(old: list[Line] | None, new: list[Line], geometry: tuple[int, int])
     output = _INIT + b"\x1b[H" if old is None else b""
     before = old or []
     for row in range(max(len(new), len(before))):
-        line, style = new[row] if row < len(new) else ("", PLAIN)
+        line, style = new[row] if row < len(new) else ("", "")
         if old is not None and row < len(before) and before[row] == (line, style):
             continue
         # Erasing at the last column would take the last character with it.

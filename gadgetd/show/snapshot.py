@@ -123,9 +123,9 @@ def _no_controller(facts: Facts, config: Config) -> Problem | None:
     return Problem(re.sub("(?=[:;] |$)", waited, facts.exported.note, count=1), hint)
 
 
-def is_lock(error: ConfigError) -> bool:
+def is_lock(error: ConfigError | Problem | None) -> bool:
     """Whether it is the board lock, whose error has no line: nothing in the file is wrong."""
-    return error.key == BOARDS and not error.line
+    return error is not None and error.key == BOARDS and not error.line
 
 
 def _config_problem(facts: Facts) -> Problem | None:

@@ -140,14 +140,20 @@ def host(controller: Controller) -> str:
     return f"{state}, {link}" if link and controller.state == "configured" else state
 
 
+def doing(row: DiskStatus) -> str:
+    """Return what a LUN is doing: `writing 12.3 MB/s`."""
+    words = LIVES[row.life][0]
+    # Between two looks nothing may have moved, though it goes on.
+    moves = row.life in (Life.READING, Life.WRITING) and row.rate_bytes_s
+    return f"{words} {size(row.rate_bytes_s)}/s" if moves else words
+
+
 def life(row: DiskStatus) -> str:
     """Return what a LUN is doing, with what was moved so far: `writing 12.3 MB/s, 1.20 GB`."""
-    words = LIVES[row.life][0]
+    words = doing(row)
     if row.life in (Life.READING, Life.WRITING):
-        # Between two looks nothing may have moved, though it goes on.
-        rate = f" {size(row.rate_bytes_s)}/s" if row.rate_bytes_s else ""
         moved = row.read_bytes if row.life is Life.READING else row.written_bytes
-        return f"{words}{rate}, {size(moved)}"
+        return f"{words}, {size(moved)}"
     if row.life in (Life.IDLE, Life.FLUSHED) and row.written_bytes:
         return f"{words}, {size(row.written_bytes)} written"
     return words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,3 +22,13 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench(tmp_path, monkeypatch)
     yield made
     made.close()
+
+
+@pytest.fixture
+def pty() -> Iterator[tuple[int, str]]:
+    """The far end of a real terminal, and the near end's path."""
+    far, near = os.openpty()
+    os.set_blocking(far, False)
+    yield far, os.ttyname(near)
+    os.close(near)
+    os.close(far)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gadgetd.control.client import from_json
 from gadgetd.show.events import events
-from gadgetd.show.layout import layout
+from gadgetd.show.layout import to_text
+from gadgetd.show.picture import picture
 from gadgetd.status import to_json
 from gadgetd.usb.serial_login import Login
 from tests.unit.fakes import FakeLoop
@@ -26,9 +27,11 @@ def test_it_is_told_when_it_comes_and_when_it_goes() -> None:
 
 def test_it_stands_on_the_screen_and_in_the_status() -> None:
     having = status(nvme(0))._replace(serial_console="ttyGS0")
-    words = " ".join(" ".join(line for line, _ in layout(having, 80, 25)).split())
-    assert "Serial console on the USB cable: root, no password, after Enter (ttyGS0 here" in words
-    assert "Serial console" not in str(layout(status(nvme(0)), 80, 25))
+    words = "Serial console on the USB cable: root, no password, after Enter (ttyGS0 here"
+    screen = " ".join(line for line, _ in picture(having, 80, 25))
+    assert words in " ".join(screen.split())
+    assert words in " ".join(to_text(having).split())
+    assert "Serial console" not in to_text(status(nvme(0)))
     assert from_json(to_json(having)) == having
 
 

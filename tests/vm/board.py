@@ -21,6 +21,7 @@ from typing import Any
 
 from emulator import EmulatorError, HostBlock, HostShell, Machine, MachineOptions, UartShell
 from gadgetd import __version__
+from gadgetd.show import letters, sign
 
 BOOT_S = 180
 """Until the root shell, in seconds, on a machine that has much else to do."""
@@ -257,16 +258,33 @@ class Board:
         return self.expect_event(since, timeout_s, event="phase", phase=phase)
 
     def screen(self) -> list[str]:
-        """The text on HDMI, a string a row."""
-        # From the console's own memory: what stands there, however it came.
-        said = self.check("stty size </dev/tty1; cat /dev/vcs1")
+        """The text on HDMI, a string a row; the letters of the sign are made of `%`, `^`, `v`."""
+        # From the console's own memory: what stands there, however it came. A byte is a place in
+        # the font, which has the order of code page 437: whole, upper and lower half of a cell.
+        said = self.check(r"stty size </dev/tty1; tr '\333\337\334' '%^v' </dev/vcs1")
         size, _, text = said.partition("\n")
         rows, columns = map(int, size.split())
         return [text[row * columns : (row + 1) * columns].rstrip() for row in range(rows)]
 
     def words(self) -> str:
-        """The text on HDMI in one line, whatever width it was broken to."""
-        return " ".join(" ".join(self.screen()).split())
+        """The text on HDMI in one line, whatever width it was broken to, without the sign."""
+        lines = [line for line in self.screen() if set(line) - set(" %^v")]
+        return " ".join(" ".join(lines).split())
+
+    def expect_sign(self, word: sign.Sign, timeout_s: float = WAIT_S) -> None:
+        """Wait until this word stands on HDMI in block letters, whatever their size."""
+        until(f"{word.word} on HDMI", lambda: self._sign_is(word), timeout_s)
+
+    def _sign_is(self, word: sign.Sign) -> bool:
+        lines = self.screen()
+        shown = [line for line in lines if line and not set(line) - set(" %^v")]
+        columns = int(self.check("stty size </dev/tty1").split()[1])
+        for rows in range(len(lines) // 2 + 1, 4, -1):
+            drawn = letters.fit(word.spellings, columns, rows)
+            table = str.maketrans({letters.FULL: "%", letters.UPPER: "^", letters.LOWER: "v"})
+            if shown == [line.translate(table) for line in drawn if line]:
+                return True
+        return False
 
     def expect_on_screen(self, *texts: str, timeout_s: float = WAIT_S) -> str:
         """Wait until all of these stand on HDMI; line breaks in it count as spaces."""

@@ -9,6 +9,7 @@ import pytest
 
 from emulator import Drive, MachineOptions
 from gadgetd.config.load import SIZE_LIMIT
+from gadgetd.show import sign
 from tests.vm import leds
 from tests.vm.board import CONFIG, Board, until, yaml_file
 from tests.vm.conftest import Bench
@@ -120,6 +121,7 @@ def test_a_file_that_is_wrong_at_boot_exports_nothing_and_is_told_everywhere(boa
     expect_told(board, UNKNOWN_KEY)
     expect_nothing_exported(board)
     leds.expect_error_pattern(board)
+    board.expect_sign(sign.ERROR)
     assert board.check("id -u").strip() == "0", "the root shell is there to repair it"
     reasons = [e["reason"] for e in board.events() if e["event"] == "disk"]
     assert reasons

@@ -137,7 +137,7 @@ def test_a_read_only_disk_is_read_only_on_the_host(boot: Boot) -> None:
         told = board.expect_event(event="disk", name=name, lun=lun)
         assert told["read_only"] is True
         expect_writing_to_fail(board, lun, name)
-    rows = [line.split() for line in board.screen() if " ro " in line]
+    rows = [line.split() for line in board.screen() if "read-only" in line]
     assert [row[1] for row in rows] == ["mmcblk0", "nvme0n1"]
 
 

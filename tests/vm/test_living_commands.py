@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from emulator import Drive, HostBlock, MachineOptions
+from gadgetd.show import sign
 from tests.vm.board import WAIT_S, Board, until
 from tests.vm.conftest import Bench
 from tests.vm.living import (
@@ -164,6 +165,7 @@ def test_a_stop_flushes_and_leaves_nothing_and_a_start_brings_the_disks_back(
     board.expect_host_without_disks()
     shown = f"stopped: all that arrived is on the disks, {unknown}; to go on: gadgetd start"
     assert "SAFE TO UNPLUG" not in board.expect_on_screen(shown)
+    board.expect_sign(sign.STOPPED)
     assert not board.status()["safe_to_unplug"]
     # The disks belong to the board now.
     code = "import os; os.open('/dev/nvme0n1', os.O_RDONLY | os.O_EXCL)"
@@ -189,7 +191,8 @@ def test_a_stop_after_the_host_has_ejected_all_is_safe(
     host_does(board, *map(eject, blocks))
     board.expect_event(since, event="safe_to_unplug", safe=True)
     assert board.check("gadgetd stop") == "stopped: all that the host wrote is on the disks\n"
-    board.expect_on_screen("SAFE TO UNPLUG", "stopped: nothing is exported")
+    board.expect_on_screen("SAFE TO UNPLUG: stopped: nothing is exported")
+    board.expect_sign(sign.SAFE)
     assert board.status()["safe_to_unplug"]
     assert "2 disks exported" in board.check("gadgetd start")
     board.expect_event(since, event="safe_to_unplug", safe=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from emulator import Drive, HostBlock, MachineOptions
+from gadgetd.show import sign
 from tests.vm.board import CHUNK, CONFIG, WAIT_S, Board, until, yaml_file
 from tests.vm.conftest import Bench, Boot
 from tests.vm.living import (
@@ -113,6 +114,7 @@ def test_safe_to_unplug_is_said_everywhere_when_the_host_has_ejected_both(
         assert lives(board, since, number) == ["ejected, flushing", "ejected"]
     assert board.status()["safe_to_unplug"]
     board.expect_on_both("SAFE TO UNPLUG", since=since)
+    board.expect_sign(sign.SAFE)
     begin = len(board.machine.led_changes())
     until("the LED blinks", lambda: len(board.machine.led_changes()) >= begin + 4)
     # A second lit, a second dark; the emulated board is late now and then.
@@ -130,7 +132,8 @@ def test_the_word_is_taken_back_when_a_disk_is_inserted(
     again = board.uart.line.position
     board.check("gadgetd insert nvme0n1")
     board.expect_event(again, event="safe_to_unplug", safe=False)
-    until("no banner on HDMI", lambda: "SAFE TO UNPLUG" not in board.words())
+    until("the word is not on HDMI", lambda: "SAFE TO UNPLUG" not in board.words())
+    board.expect_sign(sign.READY)
     assert not board.status()["safe_to_unplug"]
     until("the LED is lit for good", lambda: lit_for(board) > 2.5)
     expect_host_size(board, blocks[1], SIZE)
@@ -146,7 +149,7 @@ def test_writing_more_after_a_flush_takes_the_word_back(
     host_does(board, write(blocks[0], first))
     board.expect_event(since, event="lun", lun=0, life="flushed")
     assert first.are_in(image)
-    board.expect_on_screen("flushed, 1.05 MB written")
+    board.expect_on_screen("1.05 MB", "flushed")
     again = board.uart.line.position
     host_does(board, write(blocks[0], second))
     board.expect_event(again, event="lun", lun=0, life="writing", previous="flushed")

@@ -91,7 +91,7 @@ def test_a_disk_made_read_only_disturbs_no_other(board: Board, blocks: list[Host
         expect_host_size(board, nvme, NVME_SIZE)
         assert board.host.check(f"cat /sys/block/{nvme.name}/ro").strip() == "1"
         assert board.host_writes(nvme, 0, Pattern(1_000_000, CHUNK))[0] != 0
-        board.expect_on_screen(" ro ")
+        board.expect_on_screen("read-only")
     assert writing.wrong_on_medium(board.machine.image_path("sd")) == []
     assert board.check(f"cat {LUN}.0/ro {LUN}.1/ro").split() == ["0", "1"]
     assert_host_undisturbed(board, begin)

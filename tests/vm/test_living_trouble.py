@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from emulator import Drive, HostBlock, MachineOptions
+from gadgetd.show import sign
 from tests.vm.board import WAIT_S, Board, until
 from tests.vm.conftest import Boot
 from tests.vm.living import (
@@ -116,6 +117,7 @@ def test_a_slow_link_and_a_host_that_sleeps_are_told_and_what_to_do(
     asleep = "suspended: the host is asleep, or the cable is out"
     board.expect_on_both(asleep, since=since)
     board.expect_on_screen("suspended: host asleep, or cable out")
+    board.expect_sign(sign.SUSPENDED)
     assert board.status()["controller"]["state"] == "suspended"
     board.expect_event(since, event="host", change="suspended")
     board.expect_on_screen("wake the host, or plug the cable in again")

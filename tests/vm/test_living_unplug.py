@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from emulator import Drive, HostBlock, MachineOptions
+from gadgetd.show import sign
 from tests.vm.board import CHUNK, WAIT_S, Board, Pattern, until
 from tests.vm.conftest import Bench, Boot
 from tests.vm.living import (
@@ -91,9 +92,10 @@ def test_without_a_cable_the_consoles_say_so_and_what_to_do(board: Board) -> Non
     assert board.check(f"cat /sys/class/udc/{VUDC}/state").strip() == "not attached"
     board.expect_on_both("no host: no USB cable, or the PC is off", since=0)
     board.expect_on_screen(
-        f"USB controller {VUDC}: no host: cable out, or host off",
+        "PC: no host: cable out, or host off",
         "What to do: plug the board's USB slave port into a PC",
     )
+    board.expect_sign(sign.NO_HOST)
     rows = board.exported()
     assert [row["life"] for row in rows] == ["waiting for host"] * 2
     assert not board.status()["safe_to_unplug"]
@@ -150,7 +152,7 @@ def test_an_ejected_disk_comes_back_with_the_next_plug_and_the_word_outlives_the
     since = cut(board)
     board.expect_host_without_disks()
     assert board.status()["safe_to_unplug"]
-    board.expect_on_screen("SAFE TO UNPLUG")
+    board.expect_sign(sign.SAFE)
     assert not [e for e in board.events(since) if e["event"] == "safe_to_unplug"]
     again = plug(board)
     board.expect_event(since, event="safe_to_unplug", safe=False)
