@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from gadgetd.config.settings import AUTO, NONE, Config, Consoles
+from gadgetd.config.settings import AUTO, NONE, Config, Consoles, UartLines
 from gadgetd.errors import Problem
 from gadgetd.eventloop import WRITABLE, Loop, Timer
 from gadgetd.led import Blinker, find, pattern_for
@@ -80,6 +80,7 @@ class Console:
         cls,
         hdmi: str = AUTO,
         uart: str = AUTO,
+        lines: UartLines = UartLines.BOTH,
         *,
         sys_class_tty: Path = Path("/sys/class/tty"),
         dev: Path = Path("/dev"),
@@ -108,8 +109,10 @@ class Console:
             advice = (*advice, both)
             screen_path = None
         screen = Screen(str(screen_path)) if screen_path else None
-        lines = Uart(str(uart_path), sequence=sequence) if uart_path else None
-        return cls(screen, lines), advice
+        if uart_path is None:
+            return cls(screen), advice
+        text, json = lines is not UartLines.JSON, lines is not UartLines.TEXT
+        return cls(screen, Uart(str(uart_path), sequence=sequence, text=text, json=json)), advice
 
     def show(self, status: Status, changes: list[Event], now: float) -> None:
         """Show a status, and say what has changed; `now` is a monotonic clock's time in seconds."""
@@ -203,6 +206,7 @@ class Panel:
             self._console, self._about_consoles = Console.open(
                 config.consoles.hdmi,
                 config.consoles.uart,
+                config.consoles.uart_lines,
                 sys_class_tty=self._sys / "class" / "tty",
                 dev=self._dev,
                 sequence=self._sequence,

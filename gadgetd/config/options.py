@@ -35,6 +35,7 @@ from gadgetd.config.settings import (
     DiskMatch,
     DiskRule,
     OnEjected,
+    UartLines,
     Usb,
     Wait,
     Writeback,
@@ -118,6 +119,15 @@ def _console(which: str) -> Option:
     return Option(which.lower(), Named((AUTO, NONE), node), f"Where the {which} status goes.")
 
 
+_CONSOLES = (
+    _console("HDMI"),
+    _console("UART"),
+    Option(
+        "uart_lines",
+        Choice("a form of lines", tuple(UartLines)),
+        "What each event is said as there: for a person (`text`), for a program (`json`), or both.",
+    ),
+)
 _WAIT = (
     Option("disks_s", Seconds(3600), "For disks on their way, such as an NVMe disk starting up."),
     Option("mmc_s", Seconds(3600), "For an eMMC or SD card that its host controller is probing."),
@@ -156,9 +166,7 @@ TABLE: tuple[Option | Section, ...] = (
         Named((AUTO, NONE), _class_name("leds")),
         "LED that shows the state. `auto` is ACT or led0.",
     ),
-    Section(
-        "consoles", Consoles, "Where the status is shown.", (_console("HDMI"), _console("UART"))
-    ),
+    Section("consoles", Consoles, "Where the status is shown.", _CONSOLES),
     Section("wait", Wait, "Upper limits in seconds; nothing waits longer than needed.", _WAIT),
     Section("writeback", Writeback, "Bounds on unwritten data, for slow media.", _WRITEBACK),
 )

@@ -28,6 +28,14 @@ class OnEjected(StrEnum):
     REBOOT = "reboot"
 
 
+class UartLines(StrEnum):
+    """Which lines the UART gets for each event."""
+
+    BOTH = "both"
+    TEXT = "text"
+    JSON = "json"
+
+
 class DiskMatch(NamedTuple):
     """What a disk must be like. A field that is None or empty asks nothing."""
 
@@ -88,6 +96,7 @@ class Consoles(NamedTuple):
 
     hdmi: str = AUTO
     uart: str = AUTO
+    uart_lines: UartLines = UartLines.BOTH
 
 
 class Wait(NamedTuple):

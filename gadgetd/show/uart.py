@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 
 from gadgetd.show import wording
-from gadgetd.show.events import Event
+from gadgetd.show.events import Event, Fields
 from gadgetd.show.tty import NOBODY, Foreground, Owner, Watch, open_terminal
 from gadgetd.status import Life
 
@@ -36,7 +36,8 @@ class Uart:
     It never raises for the terminal's sake: a terminal that is missing is tried again with the
     next event. `next_poll` says when `pump` wants to be called again; while `wants_write`, also
     when poll(2) says that `fileno` can be written to (or reports an error). All times are
-    seconds of a monotonic clock. `sequence` numbers the events.
+    seconds of a monotonic clock. `sequence` numbers the events. Of the two lines of an event,
+    `text` is for a person and `json` for a program.
     """
 
     HELD_MAX = 200
@@ -59,6 +60,8 @@ class Uart:
         write: Callable[[int, bytes], int] = os.write,
         kill: Callable[[int, int], None] = os.kill,
         sequence: Iterator[int] | None = None,
+        text: bool = True,
+        json: bool = True,
     ) -> None:
         self._path = path
         self._proc = proc
@@ -75,6 +78,7 @@ class Uart:
         """What is held waits for a program to end, and not only for a shell."""
         self._dropped = 0
         self._sequence = sequence or count(1)
+        self._text, self._json = text, json
         self._output = b""
         """A batch that is being written."""
         self._redraw_pid = 0
@@ -140,7 +144,7 @@ class Uart:
         self._drop()
 
     def _hold(self, event: Event) -> None:
-        record = _record(event)
+        record = self._record(event.text, event.fields)
         self._held.append((event, record))
         self._held_bytes += len(record)
         while len(self._held) > self.HELD_MAX or (
@@ -203,11 +207,11 @@ class Uart:
                 return False
             redraw_pid = foreground.pid if editing else 0
         self._shell_busy_since = None
-        records = [_dropped(self._dropped)] if self._dropped else []
+        records = [self._about_dropped()] if self._dropped else []
         for _ in range(self._dropped):
             next(self._sequence)
         # Not before: a gap in the numbers is a loss, and what was forgotten on purpose is none.
-        records += [f'{record},"seq":{next(self._sequence)}}}\n' for _, record in self._held]
+        records += [self._numbered(record, next(self._sequence)) for _, record in self._held]
         translates = output_flags & termios.OPOST and output_flags & termios.ONLCR
         output = begin + "".join(records).encode("ascii")
         self._output = output if translates else output.replace(b"\n", b"\r\n")
@@ -216,6 +220,23 @@ class Uart:
         self._program = False
         self._held_bytes = self._dropped = 0
         return True
+
+    def _record(self, text: str, fields: Fields) -> str:
+        """Give an event as its lines, up to where its number belongs."""
+        lines = [f"gadgetd: {text}"] if self._text else []
+        if self._json:
+            lines.append(f"@gadgetd {wording.json_line(fields).removesuffix('}')}")
+        return "\n".join(lines)
+
+    def _numbered(self, record: str, number: int) -> str:
+        return f'{record},"seq":{number}}}\n' if self._json else f"{record}\n"
+
+    def _about_dropped(self) -> str:
+        number = self._dropped
+        noun = "event was" if number == 1 else "events were"
+        text = f"{number} earlier {noun} dropped, see gadgetd log"
+        record = self._record(text, {"event": "dropped", "count": number})
+        return record + ("}\n" if self._json else "\n")
 
     def _shell_is_busy(self, now: float) -> bool:
         if self._shell_busy_since is None:
@@ -243,17 +264,6 @@ def _takes_back(new: Event, old: Event) -> bool:
     if old.fields["event"] == "lun":
         return old.fields["life"] in (Life.FLUSHING, Life.EJECTING)
     return old.fields["event"] == "phase" and "do not unplug" in old.text
-
-
-def _record(event: Event) -> str:
-    """Give an event as its two lines, up to where its number belongs."""
-    return f"gadgetd: {event.text}\n@gadgetd {wording.json_line(event.fields).removesuffix('}')}"
-
-
-def _dropped(count: int) -> str:
-    noun = "event was" if count == 1 else "events were"
-    encoded = wording.json_line({"event": "dropped", "count": count})
-    return f"gadgetd: {count} earlier {noun} dropped, see gadgetd log\n@gadgetd {encoded}\n"
 
 
 def _modes(fd: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gadgetd.config.settings import UartLines
 from gadgetd.console import Console, hdmi_device, uart_device
 from gadgetd.show.events import events
 from tests.unit.statuses import nvme, status
@@ -75,4 +76,17 @@ def test_one_terminal_for_both_gets_the_lines_and_no_screen(
     drawn = os.read(far, 65536)
     assert b"@gadgetd {" in drawn
     assert b"\x1b[?25l" not in drawn
+    console.close()
+
+
+@pytest.mark.parametrize(("lines", "forms"), [("both", 2), ("text", 1), ("json", 1)])
+def test_the_uart_gets_the_lines_that_the_configuration_names(
+    tmp_path: Path, pty: tuple[int, str], lines: str, forms: int
+) -> None:
+    far, path = pty
+    console, _ = Console.open("none", path, UartLines(lines), sys_class_tty=tmp_path)
+    console.show(status(nvme(0)), events(None, status(nvme(0))), 0.0)
+    said = os.read(far, 65536).removeprefix(b"\r\x1b[K")
+    assert len({line.split()[0] for line in said.splitlines()}) == forms
+    assert (b"gadgetd: " in said, b"@gadgetd {" in said) == (lines != "json", lines != "text")
     console.close()

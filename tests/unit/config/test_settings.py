@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gadgetd.config.load import SIZE_LIMIT, load, load_for, parse
 from gadgetd.config.options import TABLE, Option
-from gadgetd.config.settings import Config, DiskMatch, DiskRule, OnEjected
+from gadgetd.config.settings import Config, DiskMatch, DiskRule, OnEjected, UartLines
 from gadgetd.disks.disk import Disk, Kind
 from gadgetd.errors import ConfigError
 
@@ -115,7 +115,7 @@ slots: 2
 on_ejected: poweroff
 reinsert_after_s: 0.5
 led: led0
-consoles: {hdmi: none, uart: /dev/ttyAMA0}
+consoles: {hdmi: none, uart: /dev/ttyAMA0, uart_lines: json}
 wait: {disks_s: 0, mmc_s: 1, udc_s: 3600}
 writeback: {dirty_bytes: 1MiB, dirty_background_bytes: 65536}
 """,
@@ -143,11 +143,8 @@ writeback: {dirty_bytes: 1MiB, dirty_background_bytes: 65536}
         "fe980000.usb", 0x1209, 1, 0x0234, "Me", "It", "00ff", 500, True,
     ]  # fmt: skip
     assert (config.slots, config.on_ejected, config.reinsert_after_s) == (2, "poweroff", 0.5)
-    assert (config.led, config.consoles.hdmi, config.consoles.uart) == (
-        "led0",
-        "none",
-        "/dev/ttyAMA0",
-    )
+    assert config.led == "led0"
+    assert config.consoles == ("none", "/dev/ttyAMA0", UartLines.JSON)
     assert (config.wait.disks_s, config.wait.mmc_s, config.wait.udc_s) == (0, 1, 3600)
     assert config.writeback.dirty_bytes == 1 << 20
     assert config.writeback.dirty_background_bytes == 64 << 10
@@ -338,6 +335,8 @@ ERRORS = [
     ("consoles: {hdmi: tty1}", 1, 18, "consoles.hdmi", "such as /dev/tty1"),
     ("consoles: {uart: /dev/../etc/passwd}", 1, 18, "consoles.uart", "wrong form"),
     ("consoles: {uart: /dev/}", 1, 18, "consoles.uart", "wrong form"),
+    ("consoles: {uart_lines: none}", 1, 24, "consoles.uart_lines",
+     "'none' is not a form of lines; expected one of both, text, json"),
     ("consoles: {hdmi: }", 1, None, "consoles.hdmi", "there is no value"),
     ("consoles: auto", 1, 11, "consoles", "expected a mapping of hdmi, uart"),
     # Flags

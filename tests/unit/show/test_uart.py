@@ -159,7 +159,7 @@ def test_a_stat_that_makes_no_sense_is_nobody(proc: Proc, content: str) -> None:
 class Bench:
     """A terminal with its far end, a Uart on it, and a /proc that says who has it."""
 
-    def __init__(self, tmp_path: Path, proc: Path | None = None) -> None:
+    def __init__(self, tmp_path: Path, proc: Path | None = None, lines: str = "both") -> None:
         self.far, self.near = os.openpty()
         os.set_blocking(self.far, False)
         self.path = os.ttyname(self.near)
@@ -174,6 +174,8 @@ class Bench:
             own_group=1,
             write=self.write,
             kill=lambda pid, number: self.signals.append((pid, number)),
+            text=lines != "json",
+            json=lines != "text",
         )
 
     def write(self, fd: int, data: bytes) -> int:
@@ -246,6 +248,38 @@ def test_lines_end_with_one_cr_lf_whether_or_not_the_terminal_adds_the_cr(
     bench.mode(translates=translates)
     bench.uart.post([ECHO], 0.0)
     assert bench.read() == "\r\x1b[K" + LINES
+
+
+@pytest.mark.parametrize(
+    ("form", "lines"),
+    [
+        ("text", "gadgetd: the disks are exported\r\n"),
+        ("json", '@gadgetd {"event":"phase","phase":"exported","seq":1}\r\n'),
+    ],
+)
+def test_either_reader_can_have_the_line_alone(tmp_path: Path, form: str, lines: str) -> None:
+    bench = Bench(tmp_path, lines=form)
+    bench.uart.post([ECHO], 0.0)
+    assert bench.read() == "\r\x1b[K" + lines
+    bench.proc.add(50, "dd", foreground=50)
+    for number in range(Uart.HELD_MAX + 1):
+        bench.uart.post([numbered(number)], 1.0)
+    bench.proc.end(50)
+    bench.uart.pump(3.0)
+    output = bench.read().removeprefix("\r\x1b[K").splitlines()
+    assert len(output) == Uart.HELD_MAX + 1
+    # A loss is told in the same form, and numbers go on behind it.
+    assert output[0] in (
+        "gadgetd: 1 earlier event was dropped, see gadgetd log",
+        '@gadgetd {"event":"dropped","count":1}',
+    )
+    assert {line.split()[0] for line in output} == {lines.split()[0]}
+    last = Uart.HELD_MAX
+    assert output[-1] in (
+        f"gadgetd: number {last}",
+        f'@gadgetd {{"event":"test","number":{last},"seq":{last + 2}}}',
+    )
+    bench.close()
 
 
 def test_a_login_prompt_stays_where_it_is(bench: Bench) -> None:
