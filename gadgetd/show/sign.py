@@ -42,10 +42,6 @@ STOPPED = Sign("STOPPED", "1;37")
 LOCKED = Sign("LOCKED", "33")
 """This board is not one of those that the configuration names."""
 ERROR = Sign("ERROR", "1;31")
-ALL = (
-    *(STARTING, WAITING, NO_HOST, SUSPENDED, READY, READING, WRITING, FLUSHING),
-    *(EJECTED, SAFE, STOPPED, LOCKED, ERROR),
-)
 
 _BUSY = (Life.WRITING, Life.FLUSHING, Life.EJECTING)
 
