@@ -24,8 +24,10 @@ class Rates:
 
     def note(self, status: Status, now: float) -> None:
         """Take over the rates of a status; `now` is a monotonic clock's time in seconds."""
-        keys = {key_of(row) for row in status.disks}
-        self._values = {key: self._values[key] for key in self._values if key in keys}
+        # What comes into the LUN of a disk that has gone may be another one.
+        there = {key_of(row) for row in status.disks if row.life is not Life.GONE}
+        for key in self._values.keys() - there:
+            del self._values[key], self._last[key]
         for row in status.disks:
             if row.life in _MOVING and row.lun is not None:
                 self._note(key_of(row), row.rate_bytes_s, now)

@@ -34,6 +34,9 @@ def test_a_disk_that_left_is_forgotten_and_each_has_its_own() -> None:
     assert (rates.of(nvme(0)), rates.of(nvme(1))) == ((1,), (2,))
     rates.note(status(moving(2, number=1)), 1.0)
     assert (rates.of(nvme(0)), rates.of(nvme(1))) == ((), (2, 2))
+    # Its LUN is kept, and another disk may come into it.
+    rates.note(status(nvme(1, life=Life.GONE)), 2.0)
+    assert rates.of(nvme(1)) == ()
 
 
 def test_no_more_is_kept_than_a_screen_can_show() -> None:
