@@ -27,7 +27,7 @@ OURS = ("gadgetd", "pyudev", "yaml")
 def main() -> int:
     """Try everything; 1 if something does not work."""
     broken = [line for name in (*SHELL, *OURS, *daemon()) for line in attempt(name)]
-    broken += helps()
+    broken += [*helps(), *errno_of_libudev()]
     for line in broken:
         print(f"promises: ERROR: {line}", file=sys.stderr)
     if not broken:
@@ -64,6 +64,19 @@ def helps() -> list[str]:
     except Exception as error:
         return [f"help(): {type(error).__name__}: {error}"]
     return [] if "len" in said.getvalue() else ["help() says nothing"]
+
+
+def errno_of_libudev() -> list[str]:
+    """Look whether pyudev can tell a failed call of libudev's; what is wrong with it."""
+    try:
+        import _ctypes
+
+        import pyudev
+
+        flags = pyudev.Context()._libudev._FuncPtr._flags_
+    except Exception as error:
+        return [f"libudev: {type(error).__name__}: {error}"]
+    return [] if flags & _ctypes.FUNCFLAG_USE_ERRNO else ["libudev is loaded without use_errno"]
 
 
 if __name__ == "__main__":
