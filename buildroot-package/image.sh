@@ -4,6 +4,7 @@
 #   BUILDROOT=DIR        an unpacked Buildroot to use instead of the pinned one
 #   BUILDROOT_GIT=URL    where the pinned one is fetched from
 #   CONFIG=FILE          the gadgetd.yaml that the image is to have
+#   BOARD=cm4|cm5        BCM2711: Compute Module 4, 4S, Pi 4B, 400 (the default); BCM2712: 5, Pi 5, 500
 #   IMAGE_JOBS=N         compile so many files at a time (default: one a CPU)
 #   GADGETD_CACHE=DIR    where everything goes (default: ~/.cache/gadgetd)
 #
@@ -19,10 +20,14 @@ source=${BUILDROOT_GIT:-https://gitlab.com/buildroot.org/buildroot.git}
 downloads=https://buildroot.org/downloads
 cache=${GADGETD_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set}/.cache}/gadgetd}
 [[ $cache = /* ]] || cache=$PWD/$cache
-work=$cache/image
+board=${BOARD:-cm4}
+defconfig=gadgetd_${board}_defconfig
+# The sources are every board's, what is built of them is not.
+shared=$cache/image
+work=$shared
+[ "$board" = cm4 ] || work=$shared/$board
 output=$work/output
 log=$work/build.log
-defconfig=gadgetd_cm4_defconfig
 
 # What the programs say is searched below, and sorted lists are compared with the last run's.
 export LC_ALL=C
@@ -105,7 +110,7 @@ get_buildroot() {
         [ "$its" = "$version" ] || say "Buildroot $its is used; $version is the one that is tested"
         return
     fi
-    buildroot=$work/buildroot-$version its=$version
+    buildroot=$shared/buildroot-$version its=$version
     [ "$(git -C "$buildroot" rev-parse HEAD 2>/dev/null)" = "$commit" ] && return
     say "fetching Buildroot $version"
     rm -rf "$buildroot.part"
@@ -133,7 +138,7 @@ check_config() {
 
 buildroot_make() {
     make --no-print-directory -C "$buildroot" ${CONFIG:+BR2_PACKAGE_GADGETD_CONFIG="$CONFIG"} \
-        O="$output" BR2_EXTERNAL="$here" BR2_DL_DIR="$work/dl" "$@"
+        O="$output" BR2_EXTERNAL="$here" BR2_DL_DIR="$shared/dl" "$@"
 }
 
 hash_of() { cat "$@" | sha256sum | cut -c1-64; }
@@ -180,7 +185,7 @@ refresh() {
         configure
         mv "$work/inputs" "$work/inputs.built"
     fi
-    again=$(cd "$here/board/cm4" && hash_of linux.config linux-rpi.config)
+    again=$(cd "$here/board" && hash_of {cm4,"$board"}/linux.config {cm4,"$board"}/linux-rpi.config)
     if [ "$(cat "$work/linux.built" 2>/dev/null)" != "$again" ]; then
         [ ! -d "$output/build" ] || quietly linux-dirclean
         echo "$again" >"$work/linux.built"
@@ -217,6 +222,7 @@ cause() {
         grep -avE '^(checking|configure:|config\.status) ?|\.\.\. (yes|no)$' | head -n 6
 }
 
+[ -f "$here/configs/$defconfig" ] || fail "there is no image for $board" "BOARD is cm4 or cm5"
 check_buildroot
 check_config
 check_machine
@@ -230,14 +236,14 @@ refresh
 todo=$(buildroot_make -s show-build-order 2>/dev/null | wc -w)
 [ -d "$output/images" ] || say "the first build takes half an hour to two, the next ones a minute"
 # All downloads first: what the network has to say, it says in the first minutes.
-say "fetching the sources that are not in $work/dl (log: $log)"
+say "fetching the sources that are not in $shared/dl (log: $log)"
 build() { buildroot_make ${IMAGE_JOBS:+BR2_JLEVEL="$IMAGE_JOBS"} "$@" 2>&1 9>&- | progress "$todo"; }
 if ! { build source && say "building with Buildroot in $buildroot" && build all; }; then
     said=$(cause) || true
     printf '%s\n' "${said:-$(tail -n 5 "$log")}" >&2
     if grep -qaE 'unable to resolve|Could not resolve|Network is unreachable|Connection (refused|timed out)' "$log"; then
         fail "a source could not be downloaded: there is no network, or a proxy is needed" \
-            "run make image again when there is one: what has arrived is kept in $work/dl"
+            "run make image again when there is one: what has arrived is kept in $shared/dl"
     fi
     fail "Buildroot stopped" "see the end of $log; run make image again and it goes on from there"
 fi

@@ -63,11 +63,11 @@ class Build:
         return self.images / "gadgetd/boot.img"
 
     def run(
-        self, *, umask: int = 0o022, path: str = "", **variables: str
+        self, *board: str, umask: int = 0o022, path: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run post-image.sh as Buildroot does, with programs in `path` before all others."""
         return subprocess.run(
-            [BOARD / "post-image.sh"],
+            [BOARD / "post-image.sh", self.images, *board],
             env={
                 "PATH": f"{path}:{Path(sys.executable).parent}:{SYSTEM}",
                 "BINARIES_DIR": str(self.images),
@@ -114,6 +114,27 @@ def test_boot_img_has_what_config_txt_names_and_nothing_else(build: Build) -> No
         *("start4.elf", "fixup4.dat", "overlays/dwc2.dtbo", "overlays/disable-wifi.dtbo"),
         *("bcm2711-rpi-cm4.dtb", "bcm2711-rpi-4-b.dtb"),
     }
+
+
+def test_a_bcm2712s_has_its_own_config_no_start_file_and_no_loader_of_a_bcm2711(
+    tmp_path: Path,
+) -> None:
+    build = Build(tmp_path)
+    overlays = build.images / "rpi-firmware/overlays"
+    (overlays / "disable-wifi.dtbo").rename(overlays / "disable-wifi-pi5.dtbo")
+    done = build.run("cm5")
+    assert done.returncode == 0, done.stderr
+    assert names(build.boot_img) == {
+        *("config.txt", "cmdline.txt", "Image.gz", "rootfs.cpio.zst"),
+        *("overlays/dwc2.dtbo", "overlays/disable-wifi-pi5.dtbo"),
+        *("bcm2711-rpi-cm4.dtb", "bcm2711-rpi-4-b.dtb"),
+    }
+    assert {path.name for path in build.boot_img.parent.iterdir()} == {
+        *("bootfiles.bin", "config.txt", "boot.img", "manifest.json", "SHA256SUMS"),
+    }
+    read = ["mtype", "-i", str(build.boot_img), "::/config.txt"]
+    said = subprocess.run(read, capture_output=True, check=True)
+    assert said.stdout == (BOARD.parent / "cm5/config.txt").read_bytes()
 
 
 def test_the_boards_own_cmdline_and_config_are_in_it_not_the_firmware_packages(

@@ -20,8 +20,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 TREE = CHECKOUT / "buildroot-package"
 BOARD = TREE / "board/cm4"
 DEFCONFIG = (TREE / "configs/gadgetd_cm4_defconfig").read_text()
+BCM2712 = (TREE / "configs/gadgetd_cm5_defconfig").read_text()
 SCRIPTS = sorted([*TREE.glob("*.sh"), *BOARD.glob("*.sh")])
-FRAGMENTS = sorted(BOARD.glob("linux*.config"))
+FRAGMENTS = sorted(TREE.glob("board/*/linux*.config"))
 
 
 def symbols(fragment: Path) -> Iterator[tuple[str, str]]:
@@ -33,10 +34,22 @@ def symbols(fragment: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_every_file_that_the_defconfig_names_is_there() -> None:
-    named = re.findall(r"\$\(BR2_EXTERNAL_GADGETD_PATH\)/([^\s\"]+)", DEFCONFIG)
-    assert len(named) >= 6
+    named = re.findall(r"\$\(BR2_EXTERNAL_GADGETD_PATH\)/([^\s\"]+)", DEFCONFIG + BCM2712)
+    assert len(named) >= 14
     for name in named:
         assert (TREE / name).exists(), name
+
+
+def test_a_bcm2712s_image_differs_in_what_is_bcm2712s_and_in_nothing_else() -> None:
+    ours, theirs = set(DEFCONFIG.splitlines()), set(BCM2712.splitlines())
+    differ = {line.partition("=")[0].removeprefix("BR2_") for line in ours ^ theirs}
+    assert differ == {
+        *("cortex_a72", "cortex_a76", "ROOTFS_POST_SCRIPT_ARGS"),
+        *("LINUX_KERNEL_CONFIG_FRAGMENT_FILES", "LINUX_KERNEL_INTREE_DTS_NAME"),
+        "PACKAGE_RPI_FIRMWARE_VARIANT_PI4",
+    }
+    (first,) = re.findall(r'FRAGMENT_FILES="(\S*linux\S*)"$', DEFCONFIG, re.M)
+    assert f'FRAGMENT_FILES="{first} ' in BCM2712, "all of the first board's options come before"
 
 
 def test_the_overlay_is_installed_as_it_is() -> None:
@@ -118,8 +131,8 @@ def test_whatever_is_installed_is_removed_before_it_is_installed_again() -> None
 
 
 def test_the_firmware_can_read_config_txt() -> None:
-    for name in ("config.txt", "rpiboot.txt"):
-        for line in (BOARD / name).read_text().splitlines():
+    for path in (*TREE.glob("board/*/config.txt"), BOARD / "rpiboot.txt"):
+        for line in path.read_text().splitlines():
             assert len(line) <= 98, line
             assert line.isascii()
     assert "boot_ramdisk=1" in (BOARD / "rpiboot.txt").read_text().splitlines()
@@ -183,7 +196,7 @@ def test_the_list_of_packages_names_the_kernel_that_was_built(tmp_path: Path) ->
     ]
 
 
-@pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_kernel_fragment_sets_each_symbol_once_and_none_as_a_module(fragment: Path) -> None:
     found = list(symbols(fragment))
     names = [name for name, _ in found]

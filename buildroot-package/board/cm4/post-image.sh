@@ -1,6 +1,8 @@
 #!/bin/bash
 # Makes images/gadgetd, the folder that rpiboot loads, from what Buildroot has built.
 #
+#   post-image.sh IMAGES [BOARD]    with BOARD's config.txt: cm4, if it is not said, or cm5
+#
 # Runs without root and without loop devices. Everything that could differ from one build to the
 # next is pinned: times (SOURCE_DATE_EPOCH), the order of the files, the FAT's serial number.
 #
@@ -14,6 +16,7 @@ umask 022
 
 : "${BINARIES_DIR:?}" "${SOURCE_DATE_EPOCH:?}" "${BUILD_DIR:?}"
 here=$(cd "$(dirname "$0")" && pwd)
+config=$here/../${2:-cm4}/config.txt
 images=$BINARIES_DIR
 firmware=$images/rpi-firmware
 final=$images/gadgetd
@@ -30,10 +33,11 @@ fail() {
 }
 
 # ---- What is in boot.img: what config.txt names, and the device trees ---------------------------
-value() { sed -n "s/^$1[= ]//p" "$here/config.txt" | tail -n 1; }
+value() { sed -n "s/^$1[= ]//p" "$config" | tail -n 1; }
 
-cp "$here/config.txt" "$here/cmdline.txt" "$boot"
-for name in "$(value start_file)" "$(value fixup_file)"; do
+cp "$config" "$here/cmdline.txt" "$boot"
+# Unquoted: a BCM2712 has neither.
+for name in $(value start_file) $(value fixup_file); do
     cp "$firmware/$name" "$boot"
 done
 for name in "$(value kernel)" "$(value initramfs)"; do
@@ -41,7 +45,7 @@ for name in "$(value kernel)" "$(value initramfs)"; do
 done
 while read -r overlay; do
     cp "$firmware/overlays/$overlay.dtbo" "$boot/overlays"
-done < <(sed -n 's/^dtoverlay=\([^,]*\).*/\1/p' "$here/config.txt")
+done < <(sed -n 's/^dtoverlay=\([^,]*\).*/\1/p' "$config")
 cp "$images"/*.dtb "$boot"
 find "$boot" -type f -exec chmod 644 {} +
 find "$boot" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
@@ -64,7 +68,9 @@ fsck.fat -n "$image" >"$work/fsck.log" || { cat "$work/fsck.log" >&2; exit 1; }
 
 # ---- The folder ----------------------------------------------------------------------------------
 cp "$here/rpiboot.txt" "$folder/config.txt"
-for loader in bootfiles.bin bootcode4.bin; do
+loaders=(bootfiles.bin)
+[ -z "$(value start_file)" ] || loaders+=(bootcode4.bin)
+for loader in "${loaders[@]}"; do
     [ -s "$images/rpiboot/$loader" ] || fail "$images/rpiboot has no $loader;" \
         "the package rpiboot-loaders has it, and: make rpiboot-loaders-rebuild"
     cp "$images/rpiboot/$loader" "$folder"
