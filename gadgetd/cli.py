@@ -133,6 +133,8 @@ def _run(config: Path) -> int:
     # Imported here: pyudev is most of the start, and only the daemon needs it.
     from gadgetd.main import run
 
+    # A traceback lands on the consoles, and what reads the UART may be a program.
+    os.environ["PYTHON_COLORS"] = "0"
     run(config)
     return OK
 

@@ -220,6 +220,15 @@ def test_a_failure_is_a_sentence_and_a_hint(
     assert capsys.readouterr().err == "gadgetd: gadgetd is running already\n  see gadgetd status\n"
 
 
+def test_a_traceback_of_the_daemon_has_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    colours: list[str | None] = []
+    monkeypatch.setenv("PYTHON_COLORS", "1")
+    monkeypatch.setattr(main_module, "run", lambda _: colours.append(os.getenv("PYTHON_COLORS")))
+    assert main(["run"]) == OK
+    # Source: "Controlling color" in the documentation of Python 3.13.
+    assert colours == ["0"]
+
+
 def test_only_one_daemon_runs_and_its_lock_goes_with_it(tmp_path: Path) -> None:
     lock = main_module._lock(tmp_path / "run" / "lock")
     with pytest.raises(GadgetdError, match="running already"):
