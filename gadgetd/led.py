@@ -18,6 +18,11 @@ from gadgetd.status import Life, Phase, Status
 SYS_LEDS = Path("/sys/class/leds")
 ACTIVITY_LEDS = ("ACT", "led0")
 """The ACT LED's name on kernels from 6.1 on, and before."""
+_ONLY_LED = {"Raspberry Pi 400": "PWR"}
+"""Boards that have no ACT LED, by how their model begins, and the one that they have.
+
+Source: bcm2711-rpi-400.dts, which deletes led_act and puts led_pwr on the same line, GPIO 42.
+"""
 _OURS = ("none", "timer")
 """The triggers that a pattern uses."""
 
@@ -39,7 +44,8 @@ def find(
             f"LED {wanted} is not used: on this board its line switches the eMMC off",
             "remove led from gadgetd.yaml",
         )
-    names = ACTIVITY_LEDS if wanted == AUTO else (wanted,)
+    only = [led for model, led in _ONLY_LED.items() if board_model.startswith(model)]
+    names = (*ACTIVITY_LEDS, *only) if wanted == AUTO else (wanted,)
     for name in names:
         # A name is a directory's name; one with a slash would lead out of sys_leds.
         if name not in ("", ".", "..") and "/" not in name and (sys_leds / name).is_dir():

@@ -63,6 +63,13 @@ def test_the_activity_led_is_found_under_its_new_and_its_old_name(
     assert find(tmp_path, "auto", CM4) == (led, None)
 
 
+def test_a_board_without_an_activity_led_uses_the_one_that_it_has(tmp_path: Path) -> None:
+    led = make_led(tmp_path, "PWR")
+    assert find(tmp_path, "auto", "Raspberry Pi 400 Rev 1.0") == (led, None)
+    assert find(tmp_path, "auto", "Raspberry Pi 4 Model B Rev 1.4") == (None, None)
+    assert find(tmp_path, "auto", "Raspberry Pi Compute Module 5 Rev 1.0") == (None, None)
+
+
 def test_no_led_is_no_error(tmp_path: Path) -> None:
     assert find(tmp_path, "auto", CM4) == (None, None)
     assert find(tmp_path / "missing", "auto", CM4) == (None, None)
