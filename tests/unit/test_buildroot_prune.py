@@ -264,6 +264,54 @@ class TestImports:
             (library / name).write_bytes(text)
         assert kept in self.wanted(imports, library, root), version
 
+    @pytest.mark.parametrize(
+        ("version", "name", "text", "dropped"),
+        [
+            # asyncio has it, and pdb has asyncio.
+            (
+                "3.14",
+                "concurrent.futures",
+                "def __getattr__(name):\n    from . import interpreter, process\n",
+                ("concurrent.futures.interpreter", "concurrent.futures.process"),
+            ),
+            # shutil, for archives.
+            (
+                "3.14",
+                "new",
+                "try:\n    from compression import zstd\nexcept ImportError:\n    zstd = None\n",
+                ("compression", "compression.zstd"),
+            ),
+            # code and site, since 3.13.
+            (
+                "3.13",
+                "new",
+                "def interact():\n    from _pyrepl import console\n",
+                ("_pyrepl.console",),
+            ),
+        ],
+    )
+    def test_what_a_python_version_offers_and_the_board_does_without(
+        self,
+        imports: Any,
+        library: Path,
+        version: str,
+        name: str,
+        text: str,
+        dropped: tuple[str, ...],
+    ) -> None:
+        for module in (name, *dropped):
+            place = library.joinpath(*module.split("."))
+            inner = any(other.startswith(f"{module}.") for other in dropped)
+            path = place / "__init__.py" if inner else place.with_suffix(".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text if module == name else "")
+        for package in ("concurrent", "_pyrepl"):
+            (library / package).mkdir(exist_ok=True)
+            (library / package / "__init__.py").touch()
+        found = self.wanted(imports, library, name)
+        assert name in found, version
+        assert not found & set(dropped), version
+
     def test_a_module_that_is_imported_for_certain_and_is_not_there_ends_the_build(
         self, imports: Any, library: Path
     ) -> None:
