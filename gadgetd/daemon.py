@@ -108,15 +108,11 @@ class Daemon:
         self._login.keep(wanted=False)
         self._flushing.begin_all()
         self._show()
-        self._finish_stop()
+        self.shutdown.finish(self._on_stopped)
 
-    def _finish_stop(self) -> None:
-        """Go on with a stop, if there is one, once nothing is being flushed any more."""
-        if callbacks := self.shutdown.finish():
-            self.outcome = self.outcome._replace(verdicts=())
-            self._show()
-            for then in callbacks:
-                then()
+    def _on_stopped(self) -> None:
+        self.outcome = self.outcome._replace(verdicts=())
+        self._show()
 
     def resume(self) -> None:
         """Export again after `stop`, with the configuration as it is in the file now."""
@@ -257,7 +253,7 @@ class Daemon:
         if drive.leaving:
             self.reconcile()
         self._show()
-        self._finish_stop()
+        self.shutdown.finish(self._on_stopped)
 
     def eject(self, drive: Drive, *, force: bool) -> None:
         """Take one disk from the host, as its own eject would. GadgetError if it has locked it."""

@@ -73,7 +73,7 @@ class Drives(dict[int, Drive]):
         """A disk that is not to be exported any more is being flushed."""
         return any(drive.leaving and drive.life is Life.EJECTING for drive in self.values())
 
-    def take(self, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    def hold_disks(self, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
         """Hold every disk that is to be exported, and let go of those that are not any more.
 
         Returns the verdicts anew: a disk that cannot be held is not exported, and says why.
@@ -226,7 +226,7 @@ class Drives(dict[int, Drive]):
         for drive in list(self.values()):
             who = identify(drive.verdict.disk)
             if who in unwanted:
-                self._withdraw(drive)
+                self._withdraw_disk(drive)
             elif drive.hold and (who not in wanted or not drive.hold.still(drive.verdict.disk)):
                 self._mark_gone(drive)
             elif drive.leaving and drive.life is not Life.EJECTING:
@@ -234,7 +234,7 @@ class Drives(dict[int, Drive]):
                 if drive.life is Life.EJECTED:
                     self.insert(drive)
 
-    def _withdraw(self, drive: Drive) -> None:
+    def _withdraw_disk(self, drive: Drive) -> None:
         """Take a disk that is there from the host, and let go of it once it is flushed."""
         drive.leaving = True
         if drive.hold and not drive.ejected:

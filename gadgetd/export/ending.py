@@ -97,10 +97,13 @@ class Shutdown:
             self.stop = self.stop._replace(error=error)
         return True
 
-    def finish(self) -> list[Callable[[], None]]:
-        """Take the gadget down if no disk is being flushed; returns what is to be called then."""
+    def finish(self, over: Callable[[], None]) -> None:
+        """Take the gadget down, if that is to be and no disk is being flushed.
+
+        Then `over` is called, and after it what `begin` was given.
+        """
         if not self.stop.under_way or any(d.flush for d in self._drives.values()):
-            return []
+            return
         if not self._down:  # Else this is a second stop, of nothing.
             flushed = self._disconnected and self._drives.written
             # What a host that was there had in its own RAM is lost, and nobody here knows of it.
@@ -113,7 +116,9 @@ class Shutdown:
         except GadgetdError as error:
             self.stop = self.stop._replace(error=error)
         callbacks, self._then = self._then, []
-        return callbacks
+        over()
+        for then in callbacks:
+            then()
 
     def end(self) -> None:
         """Let disks be exported again; the word of this stop does not hold any more."""

@@ -107,8 +107,8 @@ class Exporter:
         wanted = tuple(self._unusable.judge(verdicts))
         done = Outcome(wanted)
         try:
-            taken = self.drives.take(wanted)
-            done = self._apply(Outcome(taken, turned_down=taken != wanted), config, may_disconnect)
+            taken = self.drives.hold_disks(wanted)
+            done = self._apply(Outcome(taken, not_held=taken != wanted), config, may_disconnect)
         except GadgetError as error:
             done = done._replace(error=error)
         return done._replace(refusal=self._refused.error, left_out=bool(self._unusable))

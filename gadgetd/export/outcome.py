@@ -35,7 +35,7 @@ class Outcome(NamedTuple):
     """There is something to export: a disk, an empty slot, a serial console."""
     reconnected: bool = False
     """The host was disconnected for a moment."""
-    turned_down: bool = False
+    not_held: bool = False
     """A disk that is to be exported could not be held."""
     error: GadgetdError | None = None
     """The kernel refused a step."""
@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
     @property
     def try_again(self) -> bool:
         """What was not done may work in a while."""
-        return self.error is not None or self.turned_down or self.waits is Waits.LOCK
+        return self.error is not None or self.not_held or self.waits is Waits.LOCK
 
     @property
     def gave_up(self) -> bool:
