@@ -25,6 +25,27 @@ _DEFAULT_KERNELS = ("kernel8.img", "kernel7l.img", "kernel7.img", "kernel.img", 
 _CUT_DOWN = re.compile(r"(start|fixup)\d?(cd|_cd)\.(elf|dat)")
 
 
+class Model(NamedTuple):
+    """A board as the filters of config.txt and the choice of a device tree know it."""
+
+    filters: frozenset[str]
+    board_type: int
+    device_tree: str
+
+
+# Sources: Raspberry Pi's documentation, config_txt/conditional.adoc and revision-codes.adoc.
+MODELS = {
+    "4b": Model(frozenset({"pi4"}), 0x11, "bcm2711-rpi-4-b.dtb"),
+    "400": Model(frozenset({"pi4", "pi400"}), 0x13, "bcm2711-rpi-400.dtb"),
+    "cm4": Model(frozenset({"pi4", "cm4"}), 0x14, "bcm2711-rpi-cm4.dtb"),
+    "cm4s": Model(frozenset({"pi4", "cm4s"}), 0x15, "bcm2711-rpi-cm4s.dtb"),
+    "5": Model(frozenset({"pi5"}), 0x17, "bcm2712-rpi-5-b.dtb"),
+    "cm5": Model(frozenset({"pi5", "cm5"}), 0x18, "bcm2712-rpi-cm5-cm5io.dtb"),
+    "500": Model(frozenset({"pi5", "pi500"}), 0x19, "bcm2712-rpi-500.dtb"),
+}
+_MODEL_FILTER = re.compile(r"(pi|cm)\d+[a-z+]?")
+
+
 class Problem(NamedTuple):
     """Something about an image that a person should know: `level` is ERROR or WARNING."""
 
@@ -38,6 +59,7 @@ class Plan:
 
     settings: dict[str, str] = field(default_factory=dict)  # the last of each
     overlays: list[str] = field(default_factory=list)
+    overlay_parameters: list[tuple[str, str]] = field(default_factory=list)  # overlay, "name=value"
     initramfs: list[str] = field(default_factory=list)
     kernel: str = ""
     cmdline: str = CMDLINE
@@ -45,9 +67,12 @@ class Plan:
     problems: list[Problem] = field(default_factory=list)
 
 
-def plan(text: bytes) -> Plan:
-    """Read config.txt. Lines under [filters] count too: they hold on some board."""
+def plan(text: bytes, model: Model | None = None) -> Plan:
+    """Read config.txt as this board's firmware does. Without one, lines under any [filter] count:
+    they hold on some board.
+    """
     found = Plan()
+    holds = _Filters(model)
     if len(text) > CONFIG_BYTES:
         found.problems.append(
             Problem(WARNING, f"config.txt: only {CONFIG_BYTES} bytes are looked at")
@@ -58,6 +83,11 @@ def plan(text: bytes) -> Plan:
             continue
         if match := _SECTION.fullmatch(line):
             found.filtered |= match[1].lower() != "all"
+            if not holds.narrow(match[1]):
+                text_of = f"config.txt:{number}: whether {line} holds is not known here"
+                found.problems.append(Problem(ERROR, text_of))
+            continue
+        if not holds:
             continue
         if len(raw) > LINE:
             found.problems.append(
@@ -72,14 +102,43 @@ def plan(text: bytes) -> Plan:
         elif key == "ramfsfile":
             found.initramfs = [name for name in value.split(",") if name]
         elif key == "dtoverlay":
-            name = value.partition(",")[0].partition(":")[0]
+            name, *parameters = re.split("[,:]", value)
             if name:
                 found.overlays.append(name)
+                found.overlay_parameters += [(name, each) for each in parameters]
         else:
             found.settings[key] = value
     found.kernel = found.settings.get("kernel", "")
     found.cmdline = found.settings.get("cmdline", CMDLINE)
     return found
+
+
+class _Filters:
+    """Which lines of config.txt a board reads: those for which every kind of filter holds."""
+
+    def __init__(self, model: Model | None) -> None:
+        self._model = model
+        self._held: dict[str, bool] = {}
+
+    def __bool__(self) -> bool:
+        return all(self._held.values())
+
+    def narrow(self, text: str) -> bool:
+        """Take a filter in: it replaces the last of its kind. False if only a board could tell."""
+        if self._model is None:
+            return True
+        name, _, value = text.lower().partition("=")
+        if name == "all":
+            self._held = {}
+        elif name in ("none", "tryboot"):
+            self._held[name] = False
+        elif name == "board-type":
+            self._held[name] = value == f"{self._model.board_type:#x}"
+        elif _MODEL_FILTER.fullmatch(name):
+            self._held["model"] = name in self._model.filters
+        else:
+            return False
+        return True
 
 
 def kernel_name(fat: Fat, wanted: Plan) -> str:
