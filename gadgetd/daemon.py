@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gadgetd.blockscan import BlockScan
 from gadgetd.config.load import ConfigFile
@@ -32,10 +33,15 @@ from gadgetd.status import Board, Phase, Status
 from gadgetd.usb.link import Host
 from gadgetd.usb.serial_login import Login
 
+if TYPE_CHECKING:
+    from gadgetd.disks.checkup import Checkups
+
 TICK_S = 0.5
 """How often counters and LUNs are looked at while a host is there: an eject raises no event."""
 REFUSED_S = 60.0
 """After which it is tried again if there is no host: none takes so long to set a gadget up."""
+CHECKUPS_S = 2.0
+"""How long after the first look at the disks they are asked for their health: exporting is over."""
 _RECONNECTED = "reconnected"
 """The alarm that runs while a host may set the gadget up again for a reason of our own."""
 
@@ -86,6 +92,7 @@ class Daemon:
         self._limits_refused: tuple[Problem, ...] = ()
         self.outcome = Outcome()
         """What came of the last look at everything."""
+        self.checkups: Checkups | None = None
         self.status = Status(version, Phase.STARTING, "starting", board)
 
     # Start and end
@@ -172,6 +179,9 @@ class Daemon:
                 self._exporter.drives.note_host_ready()
             self._flushing.begin_due()
             self._arm_tick()
+            there = self.outcome.verdicts and not self._arrival_wait.awaited
+            if there and self.checkups is None:
+                self._alarms.set("checkups", CHECKUPS_S, self._begin_checkups, keep=True)
         self._show()
 
     def _reconcile(self) -> Outcome:
@@ -271,6 +281,12 @@ class Daemon:
 
     # What is shown
 
+    def _begin_checkups(self) -> None:
+        from gadgetd.disks.checkup import Checkups  # Not above: the start would wait for it.
+
+        self.checkups = Checkups(self._loop, self._show)
+        self._show()
+
     @property
     def drives(self) -> list[Drive]:
         """All that is exported, by LUN."""
@@ -278,6 +294,7 @@ class Daemon:
 
     def _show(self, *, starting: bool = False) -> None:
         self._host.refresh()
+        disks = [verdict.disk for verdict in self.outcome.verdicts]
         facts = snapshot.Facts(
             config=self._file.config,
             config_error=self._file.error,
@@ -289,6 +306,7 @@ class Daemon:
             link=self._host.link,
             locked=self.reconnect.locked,
             serial_console=self._login.tty,
+            health=self.checkups.follow(disks) if self.checkups is not None else {},
             advice=(*self._limits_refused, *self._panel.advice),
         )
         self.status = snapshot.status_of(facts, self.status)

@@ -13,6 +13,9 @@ from gadgetd.export.drive import Drive
 from gadgetd.export.outcome import Waits
 from gadgetd.status import Life, Phase, find_disk, to_json
 
+HEALTH_AGE_S = 10.0
+"""What a disk has told so lately is good enough for who asks for the status."""
+
 Request = dict[str, Any]
 
 
@@ -44,6 +47,8 @@ class Commands:
 
     def _status(self, _request: Request, reply: Reply) -> None:
         reply({"ok": True, "status": to_json(self._daemon.status)})
+        if self._daemon.checkups is not None:
+            self._daemon.checkups.ask(HEALTH_AGE_S)
 
     def _log(self, _request: Request, reply: Reply) -> None:
         reply({"ok": True, "lines": list(self._panel.log)})

@@ -10,7 +10,7 @@ from gadgetd.disks.disk import Disk, Health, Kind
 from gadgetd.disks.health import Question, can_tell, read_emmc
 from gadgetd.eventloop import Alarms, Loop, Timer
 
-SETTLE_S = 3.0
+SETTLE_S = 1.0
 """How long a disk that has come is left alone: the host looks at it first."""
 HOUR_S = 3600.0
 PATIENCE_S = 5.0

@@ -145,6 +145,7 @@ def _advice(facts: Facts) -> Iterator[Problem]:
         yield problem
     yield from about_change(facts.outcome, facts.locked)
     yield from about_disks(exported.drives, exported.unproved)
+    yield from about_health(facts.health)
     yield from facts.advice
 
 

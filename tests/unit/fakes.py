@@ -6,6 +6,7 @@ milliseconds and every wake-up is counted.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shutil
@@ -23,7 +24,9 @@ from gadgetd.config.settings import Config
 from gadgetd.configfs import ConfigFs
 from gadgetd.console import Panel
 from gadgetd.daemon import Daemon
-from gadgetd.disks.disk import Disk, Found, Kind, Pending
+from gadgetd.disks import checkup
+from gadgetd.disks.disk import Disk, Found, Health, Kind, Pending
+from gadgetd.disks.health import Question
 from gadgetd.disks.hold import Hold, hold
 from gadgetd.disks.kernel_log import KernelLog
 from gadgetd.errors import DiskBusyError
@@ -157,6 +160,30 @@ class FakeFlush:
             self.collected = True
             os.close(self._reader)
             os.close(self._writer)
+
+
+class FakeQuestion(Question):
+    """A disk that is asked for its health, and tells it when the test says so."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk = disk
+        self._reader, self._writer = os.pipe()
+        self._health: Health | None = None
+        self.collected = False
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def tell(self, health: Health | None) -> None:
+        self._health = health
+        os.write(self._writer, b"\n")
+
+    def health(self) -> Health | None:
+        assert not self.collected
+        self.collected = True
+        os.close(self._reader)
+        os.close(self._writer)
+        return self._health
 
 
 class FakeScan(BlockScan):
@@ -303,6 +330,10 @@ class Bench:
         self._daemon: Daemon | None = None
         self._exporters: list[Exporter] = []
         monkeypatch.setattr(export_module, "Flush", self._flush)
+        self.health: dict[str, Health] = {}
+        """What NVMe disks tell of their wear. Of one that is not here nobody knows to ask."""
+        self.questions: list[str] = []
+        monkeypatch.setattr(checkup, "Question", self._question)
         self.add_udc(CONTROLLER)
 
     # The board
@@ -495,6 +526,14 @@ class Bench:
         self.flushes.append(flush)
         self.on_flush(flush)
         return flush
+
+    def _question(self, disk: Disk) -> FakeQuestion:
+        if disk.name not in self.health:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        self.questions.append(disk.name)
+        question = FakeQuestion(disk)
+        question.tell(self.health[disk.name])
+        return question
 
     def _wire(self) -> None:
         for name, udc in self.kernel.udcs.items():

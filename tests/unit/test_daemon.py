@@ -12,8 +12,10 @@ import pytest
 
 from gadgetd.config.settings import Usb
 from gadgetd.configfs import ConfigFs
-from gadgetd.daemon import TICK_S, Daemon
-from gadgetd.disks.disk import Kind, Pending
+from gadgetd.control.commands import Commands
+from gadgetd.daemon import CHECKUPS_S, TICK_S, Daemon
+from gadgetd.disks.checkup import SETTLE_S
+from gadgetd.disks.disk import Health, Kind, Pending
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import GadgetError, Problem
 from gadgetd.export.drive import QUIET_S, Drive
@@ -569,6 +571,7 @@ def test_a_disk_that_waits_for_a_slow_flush_alone_costs_no_more_than_an_idle_hos
     bench: Bench,
 ) -> None:
     boot(bench, "mmcblk0")
+    bench.loop.run_for(CHECKUPS_S + SETTLE_S)
     bench.flush_result = None
     host_ejects(bench, 0)
     assert bench.loop.run_for(60) <= 120
@@ -1652,3 +1655,57 @@ def test_a_start_keeps_the_consoles_that_the_file_names(bench: Bench) -> None:
     bench.loop.settle()
     daemon.resume()
     assert [config.consoles.uart for config in bench.panel.chosen[before:]] == ["none"]
+
+
+# What disks tell of their wear
+
+
+WORN = Health(worn_percent=93, spare_percent=100, spare_low_percent=10)
+
+
+def test_a_worn_disk_is_told_once_the_disks_are_exported_and_in_the_status_too(
+    bench: Bench,
+) -> None:
+    bench.health["nvme0n1"] = WORN
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    assert daemon.status.phase is Phase.EXPORTED
+    assert bench.questions == []
+    bench.loop.run_for(CHECKUPS_S + SETTLE_S + 0.5)
+    assert bench.questions == ["nvme0n1"]
+    assert "nvme0n1 is worn out to 93 %" in advice(daemon)
+    assert [row.health for row in daemon.status.disks] == [None, WORN]
+
+
+def test_no_disk_is_asked_while_others_are_waited_for(bench: Bench) -> None:
+    bench.health["nvme0n1"] = WORN
+    bench.scan.on_their_way = [NVME]
+    boot(bench, "nvme0n1")
+    bench.loop.run_for(9)
+    assert bench.questions == []
+    bench.scan.on_their_way = []
+    bench.scan.announce()
+    bench.loop.run_for(CHECKUPS_S + SETTLE_S + 0.5)
+    assert bench.questions == ["nvme0n1"]
+
+
+def test_a_disk_that_comes_late_is_asked_and_one_that_left_is_forgotten(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0")
+    bench.loop.run_for(60)
+    bench.health["nvme0n1"] = WORN
+    bench.add("nvme0n1")
+    bench.loop.run_for(SETTLE_S + 0.5)
+    assert "nvme0n1 is worn out" in advice(daemon)
+    bench.remove("nvme0n1")
+    bench.loop.settle()
+    assert "nvme0n1 is worn out" not in advice(daemon)
+
+
+def test_who_asks_for_the_status_has_the_disks_asked_but_not_at_each_look(bench: Bench) -> None:
+    bench.health["nvme0n1"] = WORN
+    daemon = boot(bench, "nvme0n1")
+    commands = Commands(daemon, bench.panel)
+    bench.loop.run_for(60)
+    for _ in range(30):
+        commands.handle({"command": "status"}, lambda _: None)
+        bench.loop.run_for(0.5)
+    assert len(bench.questions) == 3

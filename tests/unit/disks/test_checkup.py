@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,37 +10,13 @@ from gadgetd.disks import checkup
 from gadgetd.disks.checkup import HOUR_S, PATIENCE_S, SETTLE_S, Checkups
 from gadgetd.disks.disk import Disk, Health, Kind
 from gadgetd.disks.health import Question
-from tests.unit.fakes import FakeLoop
+from tests.unit.fakes import FakeLoop, FakeQuestion
 
 GOOD, WORN = Health(worn_percent=1), Health(worn_percent=95)
 
 
 def nvme(name: str) -> Disk:
     return Disk(name, Kind.NVME, Path("/dev") / name, 1 << 30, serial=name)
-
-
-class FakeQuestion(Question):
-    """One that is answered when the test says so."""
-
-    def __init__(self, disk: Disk) -> None:
-        self.disk = disk
-        self._reader, self._writer = os.pipe()
-        self._health: Health | None = None
-        self.collected = False
-
-    def fileno(self) -> int:
-        return self._reader
-
-    def tell(self, health: Health | None) -> None:
-        self._health = health
-        os.write(self._writer, b"\n")
-
-    def health(self) -> Health | None:
-        assert not self.collected
-        self.collected = True
-        os.close(self._reader)
-        os.close(self._writer)
-        return self._health
 
 
 class Clinic:
