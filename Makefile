@@ -23,7 +23,7 @@ help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
 	@echo 'make host        be the USB host of the board that runs; ARGS=eject, ARGS=--help, BOARD=...'
 	@echo 'make test        linters, unit tests, tests on the emulated CM4'
-	@echo 'make lint        ruff, mypy, who imports whom, dead code;  make test-unit, make test-vm: one part, ARGS for pytest'
+	@echo 'make lint        ruff, mypy, who imports whom, dead code, shellcheck;  make test-unit, make test-vm: one part, ARGS for pytest'
 	@echo 'make bench       gadgetd beside the script it replaces; renews docs/benchmarks.md'
 	@echo 'make bench-quick the same in five minutes, to read only; ARGS="--only boot" for one figure'
 	@echo 'make bench-idle  what the idle daemon costs, in three minutes'
@@ -31,6 +31,7 @@ help:
 	@echo 'make setup       install what is missing (Debian packages, a Python environment)'
 	@echo 'make lock        renew the requirements-*.txt from the requirements-*.in'
 	@echo 'make image       the folder for rpiboot, with Buildroot; BUILDROOT=DIR, CONFIG=my.yaml'
+	@echo 'make release     what a release consists of, from what make image has built'
 	@echo 'make image-test  boots in the emulator what make image has built'
 	@echo 'make clean       empty the cache, $(cache), the built image too'
 
@@ -87,6 +88,7 @@ lint: setup
 	$(python) -m mypy && \
 	'$(cache)/venv/bin/lint-imports' --no-cache && \
 	$(python) -m vulture && \
+	$(python) -m tests.lint_workflows && \
 	echo "linted in $$(($$(date +%s) - start)) s"
 
 lock: setup

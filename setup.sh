@@ -83,7 +83,7 @@ install_python_packages() {
     printf '%s\n' "$key" >"$cache/venv/.complete"
 }
 
-command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
+{ command -v apt-get && command -v dpkg-query; } >/dev/null ||
     fail "this is not Debian: there is no apt-get" "use Debian 12 or 13, a container of it will do"
 mkdir -p "$cache/log" "$cache/tmp"
 exec 9>"$cache/setup.lock"
