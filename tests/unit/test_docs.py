@@ -19,10 +19,13 @@ import pytest
 from gadgetd.config.load import parse
 from gadgetd.disks.disk import Disk, Found, Kind
 from gadgetd.export.choosing import choose
+from gadgetd.show import wording
+from gadgetd.status import DiskStatus, Life
+from tests.unit.sentences import sentences
 
 CHECKOUT = Path(__file__).parents[2]
 DOCS = CHECKOUT / "docs"
-PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [*sorted(CHECKOUT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 WRITTEN_BY_HAND = [page for page in PAGES if page.name != "benchmarks.md"]
 BUILDROOTS_OWN = {"legal-info"}
 SIZE_BYTES = 1 << 30
@@ -56,13 +59,13 @@ def test_what_the_architecture_names_is_there() -> None:
 
 
 # The pictures of benchmarks.md are there once `make bench` has drawn them.
-@pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: str(page.relative_to(CHECKOUT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
 def test_make_knows_each_target_that_is_named(page: Path) -> None:
     makefiles = (CHECKOUT / "Makefile", CHECKOUT / "buildroot-package/image.make")
     phony = re.findall(
@@ -78,6 +81,20 @@ def test_the_first_example_exports_every_disk_of_the_emulated_board(page: str) -
     example = (CHECKOUT / page).read_text().split("```yaml\n")[1].split("```")[0]
     config = parse(example, Path("/etc/gadgetd.yaml"))
     assert all(verdict.exported for verdict in choose([Found(disk) for disk in EMULATED], config))
+
+
+def test_each_sentence_about_a_problem_stands_in_trouble_md_and_no_other() -> None:
+    rows = [line for line in (DOCS / "trouble.md").read_text().splitlines() if line[:3] == "| `"]
+    told = {row[3:].partition("` |")[0] for row in rows} - {"WRITE ERROR"}
+    said = sentences()
+    assert sorted(said - told) == []  # Say there what it means and what to do.
+    assert sorted(told - said) == []  # The code does not say it any more.
+
+
+def test_the_word_for_lost_data_stands_in_trouble_md() -> None:
+    words = wording.life(DiskStatus(EMULATED[0], 0, life=Life.FAILED))
+    assert words.startswith("WRITE ERROR")
+    assert "`WRITE ERROR`" in (DOCS / "trouble.md").read_text()
 
 
 # The jig's program in docs/uart.md, on a serial port that says these events
