@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.markdown import Markdown
+
 from bench import boot, idle, late, results, scale, size, slow, start, tables, throughput, where
 from bench.sheet import FULL, QUICK, Sheet
 from emulator import EmulatorError, cache
@@ -57,12 +60,12 @@ def main() -> int:
         found = results.collect(sheet, time.monotonic() - begin)
         results.write(found, path)  # after each, so that an interrupted run is not lost
     if not publishing:
-        print(_summary(found))
+        _show(found)
         print(f"\nAll numbers: {path}")
     else:
         results.write(found, cache.CHECKOUT / RESULTS)
         _publish(found)
-        print(_summary(found))
+        _show(found)
         print(f"\nAll numbers: {RESULTS}; the document: {DOCUMENT}")
     return 1 if sheet.failures else 0
 
@@ -76,9 +79,13 @@ def _publish(found: dict[str, Any]) -> None:
     tables.renew(cache.CHECKOUT / DOCUMENT, found)
 
 
-def _summary(found: dict[str, Any]) -> str:
-    """The table, for a terminal."""
-    return f"\n{tables.made(found['made'])}\n\n{tables.figures(results.rows(found))}"
+def _show(found: dict[str, Any]) -> None:
+    """Print the table: aligned on a terminal, as Markdown into a file."""
+    summary = f"\n{tables.made(found['made'])}\n\n{tables.figures(results.rows(found))}"
+    if sys.stdout.isatty():
+        Console().print(Markdown(summary))
+    else:
+        print(summary)
 
 
 def _options() -> argparse.Namespace:

@@ -16,6 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from emulator import cache, door
 from emulator.cache import say
 from emulator.errors import EmulatorError
@@ -33,6 +37,7 @@ BEGUN = r'"phase":"(?!starting)'  # gadgetd has said what it does, or what it wa
 WRONG_YAML = re.compile(
     r'^@gadgetd (\{"event":"problem","active":true,.*"file":".*\})$', re.MULTILINE
 )
+WIDTH = 80
 COLUMNS = ("disk", "LUN", "size", "block", "access", "inquiry string")
 OPEN_S = 0.2  # between two looks whether somebody has opened the port
 
@@ -195,9 +200,9 @@ def table(blocks: Sequence[HostBlock]) -> str:
     """The disks as the USB host sees them, a row each, no wider than a terminal of 80 columns."""
     if not blocks:
         return "  no disk"
-    rows = [COLUMNS]
-    rows += [
-        (
+    grid = Table(*COLUMNS, box=None, padding=(0, 0, 0, 2), header_style="none")
+    for block in blocks:
+        cells = (
             block.device,
             str(block.lun),
             size_text(block.size_bytes),
@@ -205,14 +210,11 @@ def table(blocks: Sequence[HostBlock]) -> str:
             "read-only" if block.ro else "read-write",
             f"{block.vendor} {block.model} {block.rev}",
         )
-        for block in blocks
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    lines = [
-        "  "
-        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+        grid.add_row(*map(Text, cells))
+    console = Console(width=WIDTH, color_system=None, highlight=False)
+    with console.capture() as drawn:
+        console.print(grid)
+    lines = [line.rstrip() for line in drawn.get().splitlines()]
     serials = sorted({block.usb_serial for block in blocks})
     return "\n".join([*lines, f"  USB serial number {', '.join(serials)}"])
 

@@ -1,3 +1,3 @@
 """gadgetd exports a board's disks to a USB host as a mass-storage gadget."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
