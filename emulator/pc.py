@@ -8,7 +8,8 @@ import hashlib
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bootimg import cpio
@@ -18,6 +19,9 @@ from emulator.qemu import QEMU, Qemu
 from emulator.shell import HostBlock, HostShell
 
 RAM_MIB = 768
+UDEV_S = 180
+"""Until udev is done with disks that have come, on a machine that has much else to do: 38 s for one
+event were seen there."""
 CMDLINE = "console=ttyAMA0 loglevel=4 cryptomgr.notests panic=1 net.ifnames=0"
 MODULES = """
     virtio_pci virtio_console virtio_net vhci-hcd usb-storage sd_mod sg
@@ -93,6 +97,15 @@ class PcShell(HostShell):
     def has_attached(self, blocks: Sequence[HostBlock]) -> bool:
         """Whether the kernel is done with these disks, and udev, which opens each that comes."""
         return super().has_attached(blocks) and self.run("udevadm settle --timeout=20")[0] == 0
+
+    def wait_for_blocks(
+        self,
+        count: int,
+        timeout_s: float = UDEV_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> list[HostBlock]:
+        """As HostShell's, with the time at the least that an emulated PC's udev may take."""
+        return super().wait_for_blocks(count, max(timeout_s, UDEV_S), clock)
 
     def plug(self) -> None:
         """Put the cable in; the PC enumerates the board whenever it answers, also anew."""
