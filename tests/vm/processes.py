@@ -13,18 +13,24 @@ import pytest
 
 LONGEST_FIRST = (
     "test_pc_clients",
-    "test_living_eject",
+    "test_living_arrival",
     "test_living_killed",
     "test_disks",
+    "test_living_eject",
     "test_pc_killed",
-    "test_configuration",
-    "test_living_arrival",
+    "test_living_reload",
     "test_living_commands",
     "test_configfs_contract",
+    "test_standard",
+    "test_controllers",
+    "test_living_erase",
     "test_living_unplug",
-    "test_living_reload",
+    "test_configuration",
 )
-"""Files of tests/vm that take a minute and more. A long one that began last would be waited for."""
+"""Files of tests/vm that take a minute and more. A long one that began last would be waited for.
+
+The two with a PC apart from each other: they boot two machines each.
+"""
 
 
 def is_of_board(nodeid: str) -> bool:
