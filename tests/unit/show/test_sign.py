@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,12 @@ from gadgetd.show.sign import Sign, sign_of
 from gadgetd.status import Controller, DiskStatus, Life, Phase, Status
 from tests.unit.statuses import PATIENT, STATUSES, UDC, left_out, nvme, status
 
+HDMI_MD = Path(__file__).parents[3] / "docs/hdmi.md"
+COLOURS = {
+    "1;31": "red", "1;32": "green", "1;33": "yellow", "1;34": "blue", "1;35": "magenta",
+    "1;36": "light cyan", "1;37": "white", "33": "brown", "36": "cyan", "37": "grey",
+}  # fmt: skip
+"""What a Linux console makes of them."""
 WORDS = [each for each in vars(sign).values() if isinstance(each, Sign)]
 PROBLEM = Problem("the kernel refused it", "try again")
 LOCK = Problem("locked to other boards", "take another image", key="boards")
@@ -111,6 +118,12 @@ def test_the_words_that_matter_differ_in_colour_too() -> None:
     )
     assert len({each.style for each in apart}) == len(apart)
     assert len({each.word for each in WORDS}) == len(WORDS)
+
+
+def test_the_documentation_has_every_word_and_its_colour() -> None:
+    rows = [line.split(" | ") for line in HDMI_MD.read_text().splitlines() if line[:2] == "| "]
+    told = {row[0].removeprefix("| "): row[1] for row in rows[1:]}
+    assert told == {each.word: COLOURS[each.style] for each in WORDS}
 
 
 # --- the letters ----------------------------------------------------------------------------
