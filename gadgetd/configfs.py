@@ -149,6 +149,10 @@ class ConfigFs:
         for group in groups:
             self._remove_below(group, failures)
         self._attempt("remove", top, self._kernel.rmdir, failures)
+        if not failures and self._listed(top) is not None:
+            raise GadgetError(
+                f"cannot take down gadget {name}: it is still there", step=f"remove gadget {name}"
+            )
         if failures:
             first = failures[0]
             raise GadgetError(
@@ -372,7 +376,7 @@ class ConfigFs:
         try:
             return sorted(self._do("list", path, self._kernel.directories), key=natural_key)
         except GadgetError as error:
-            if error.errno not in _NOT_THERE:
+            if error.errno != errno.ENOENT:
                 raise
             return None
 

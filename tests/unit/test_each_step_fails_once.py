@@ -1,0 +1,340 @@
+"""Every step that the daemon asks of the kernel is refused once, in each way, and it recovers.
+
+A scenario is played once to count its steps: the calls to configfs and the reads of sysfs. Then it
+is played anew for each step, with that one refused. After it no disk is exported that should not
+be, the others are, nothing is left over, and what was held up was said. Some of the steps are
+tried, in one way each, others with another GADGETD_SEED; with GADGETD_SOAK all are, in all ways.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from gadgetd import sysfs
+from gadgetd.blockscan import BlockScan
+from gadgetd.daemon import REFUSED_S, TICK_S, Daemon
+from gadgetd.export.ending import RETRY_S
+from gadgetd.export.own_gadget import NAME
+from gadgetd.export.reconnect import LET_GO_S
+from gadgetd.status import Phase
+from gadgetd.usb import controllers
+from gadgetd.usb.kernelfs import Kernel
+from tests.fake_configfs import ROOT
+from tests.unit.fakes import Bench
+
+T = TypeVar("T")
+
+STEPS = 20  # of each scene, in the short form
+SOAK = bool(os.environ.get("GADGETD_SOAK"))
+SEED = int(os.environ.get("GADGETD_SEED", "20261126"))
+ERRORS = (
+    *(errno.ENOENT, errno.EACCES, errno.EBUSY, errno.EIO),
+    *(errno.ENOSPC, errno.ENODEV, errno.EINTR),
+)
+CONFIG = """\
+disks:
+  - kind: emmc
+    read_only: true
+  - kind: nvme
+exclude:
+  - name: nvme9n1
+"""
+
+
+class Steps:
+    """Takes note of what is asked of the kernel, and refuses one of it, the first time."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.refused = False
+        self._what = ""
+        self._errno = 0
+
+    def refuse(self, what: str, number: int) -> None:
+        """Refuse this step from now on, once; an empty one refuses none."""
+        self.taken.clear()
+        self._what, self._errno = what, number
+
+    def step(self, what: str) -> None:
+        """Raise OSError if this is the one."""
+        self.taken.append(what)
+        if what == self._what and not self.refused:
+            self.refused = True
+            raise OSError(self._errno, os.strerror(self._errno))
+
+
+class RefusingKernel(Kernel):
+    """The fake kernel behind the steps."""
+
+    def __init__(self, kernel: Kernel, steps: Steps, after: Callable[[], None]) -> None:
+        self._kernel = kernel
+        self._steps = steps
+        self._after = after
+
+    def _do(self, verb: str, path: Path, call: Callable[[], T]) -> T:
+        self._steps.step(f"{verb} {path.relative_to(ROOT)}")
+        result = call()
+        if verb in ("symlink", "write"):  # what can give a disk to the host
+            self._after()
+        return result
+
+    def mkdir(self, path: Path) -> None:
+        self._do("mkdir", path, lambda: self._kernel.mkdir(path))
+
+    def rmdir(self, path: Path) -> None:
+        self._do("rmdir", path, lambda: self._kernel.rmdir(path))
+
+    def symlink(self, target: Path, path: Path) -> None:
+        self._do("symlink", path, lambda: self._kernel.symlink(target, path))
+
+    def unlink(self, path: Path) -> None:
+        self._do("unlink", path, lambda: self._kernel.unlink(path))
+
+    def directories(self, path: Path) -> list[str]:
+        return self._do("directories", path, lambda: self._kernel.directories(path))
+
+    def links(self, path: Path) -> list[str]:
+        return self._do("links", path, lambda: self._kernel.links(path))
+
+    def read(self, path: Path) -> str:
+        return self._do("read", path, lambda: self._kernel.read(path))
+
+    def write(self, path: Path, text: str) -> None:
+        self._do("write", path, lambda: self._kernel.write(path, text))
+
+
+class Play:
+    """A board with two disks to export and one to leave alone, and a scenario on it."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bench = bench
+        self.steps = Steps()
+        self.kernel = RefusingKernel(bench.kernel, self.steps, self.check)
+        self._wrap(monkeypatch, sysfs, "read")
+        self._wrap(monkeypatch, controllers, "open_state")
+        bench.configure(CONFIG)
+        for name in ("mmcblk0", "nvme0n1", "nvme9n1"):
+            bench.add(name)
+        self.stopped: list[bool] = []
+
+    def _wrap(self, monkeypatch: pytest.MonkeyPatch, module: object, name: str) -> None:
+        real = getattr(module, name)
+
+        def stepping(asked: object) -> object:
+            self.steps.step(f"{name} {asked}".replace(f"{self.bench.path}/", ""))
+            return real(asked)
+
+        monkeypatch.setattr(module, name, stepping)
+
+    def start(self) -> Daemon:
+        """Start a daemon on the kernel that refuses."""
+        self.daemon = self.bench.daemon(self.kernel)
+        return self.daemon
+
+    def check(self) -> None:
+        """After each call: no disk is where it should not be, nor writable against its rule."""
+        for number, name in self.bench.files().items():
+            assert name in ("", "mmcblk0", "nvme0n1"), f"{name} is exported"
+            if name == "mmcblk0":
+                assert self.bench.lun(number).read_only, f"{name} can be written"
+
+    @property
+    def well(self) -> bool:
+        """Both disks are with the host, once each, and nothing is wrong."""
+        there = sorted(name for name in self.bench.files().values() if name)
+        return there == BOTH and bool(self.bench.bound) and self.daemon.status.problem is None
+
+    def settle(self) -> None:
+        """Let pass what has to, until all is well or everything was tried again in vain."""
+        for seconds in (0, RETRY_S, LET_GO_S, RETRY_S, REFUSED_S, LET_GO_S, REFUSED_S, LET_GO_S):
+            self.bench.loop.run_for(seconds + 2 * TICK_S)
+            if self.well:
+                return
+
+    @property
+    def said(self) -> list[str]:
+        """What the consoles were given to say of trouble, and of what is waited for."""
+        words = []
+        for status in self.bench.panel.statuses:
+            words += [each.message for each in (status.problem, *status.advice) if each]
+            words += [row.reason for row in status.disks if row.disk.name in BOTH and row.reason]
+            words += [status.message] if status.phase is not Phase.EXPORTED else []
+        return words
+
+
+BOTH = ["mmcblk0", "nvme0n1"]
+
+
+def start(play: Play) -> None:
+    play.start()
+
+
+def take_over(play: Play) -> None:
+    play.start()
+
+
+def hot_plug(play: Play) -> None:
+    bench = play.bench
+    bench.remove("nvme0n1")
+    bench.loop.settle()
+    bench.add("nvme0n1")
+    bench.host_lets_go()
+
+
+def reload(play: Play) -> None:
+    play.bench.configure(CONFIG + "usb: {product: other}\n")
+    play.daemon.reload()
+    play.bench.host_lets_go()
+
+
+def more_luns(play: Play) -> None:
+    play.bench.configure(CONFIG + "slots: 2\n")
+    play.daemon.reload()
+    play.bench.host_lets_go()
+
+
+def host_ejects(play: Play) -> None:
+    number = next(n for n, name in play.bench.files().items() if name == "nvme0n1")
+    play.bench.host_ejects(number)
+    play.bench.loop.run_for(TICK_S * 2)
+    drive = next(each for each in play.daemon.drives if each.name == "nvme0n1")
+    if drive.ejected:
+        play.daemon.insert(drive)
+    play.bench.loop.settle()
+
+
+def stop(play: Play) -> None:
+    play.daemon.stop(lambda: play.stopped.append(True))
+    play.bench.loop.settle()
+
+
+def start_again(play: Play) -> None:
+    play.daemon.resume()
+    play.bench.loop.settle()
+
+
+Scene = Callable[[Play], None]
+BEFORE: dict[Scene, tuple[Scene, ...]] = {
+    start: (),
+    take_over: (start,),
+    hot_plug: (start,),
+    reload: (start,),
+    more_luns: (start,),
+    host_ejects: (start,),
+    stop: (start,),
+    start_again: (start, stop),
+}
+
+
+# Said of a gadget that is there, nobody can tell it from the truth.
+LIES = {(stop, "directories usb_gadget/gadgetd", errno.ENOENT)}
+
+
+def judge(play: Play, scene: Scene) -> None:
+    """What holds after every scene."""
+    if scene is stop:
+        assert play.stopped, "the stop does not end"
+        if play.bench.tree:
+            assert play.daemon.status.problem, "a gadget is left, and nobody is told"
+        play.start()
+    elif not play.well:
+        assert play.said, "nothing is said of it"
+    play.settle()
+    assert play.well, f"{play.bench.files()} {play.bench.bound} {play.daemon.status.problem}"
+    assert {path.split("/")[0] for path in play.bench.tree} == {NAME}
+    play.daemon.stop(lambda: play.stopped.append(True))
+    play.bench.loop.settle()
+    assert play.bench.tree == []
+
+
+@contextmanager
+def played(top: Path, scene: Scene, refused: str = "", number: int = 0) -> Iterator[Play]:
+    """The scene on a board of its own, with one step refused if one is named."""
+    with (
+        tempfile.TemporaryDirectory(dir=top) as directory,
+        pytest.MonkeyPatch.context() as patch,
+        Bench(Path(directory), patch) as bench,
+    ):
+        play = Play(bench, patch)
+        for before in BEFORE[scene]:
+            before(play)
+        play.steps.refuse(refused, number)
+        scene(play)
+        yield play
+
+
+@pytest.mark.parametrize("scene", BEFORE, ids=lambda scene: scene.__name__)
+def test_each_step_may_be_refused_once(scene: Scene, tmp_path: Path) -> None:
+    with played(tmp_path, scene) as play:
+        steps = sorted(set(play.steps.taken))
+        judge(play, scene)
+    chosen = random.Random(SEED)
+    if not SOAK:
+        steps = chosen.sample(steps, min(STEPS, len(steps)))
+    failures = []
+    for what in steps:
+        for number in ERRORS if SOAK else [chosen.choice(ERRORS)]:
+            if (scene, what, number) in LIES:
+                continue
+            try:
+                with played(tmp_path, scene, what, number) as play:
+                    assert play.steps.refused
+                    judge(play, scene)
+            except Exception as error:
+                failures.append(f"{what}, {errno.errorcode[number]}: {error!r:.400}")
+    assert not failures, f"seed {SEED}\n" + "\n".join(failures)
+
+
+@pytest.mark.parametrize(
+    ("what", "number"),
+    [
+        ("rmdir usb_gadget/gadgetd", errno.ENOENT),
+        ("directories usb_gadget/gadgetd", errno.ENODEV),
+    ],
+)
+def test_a_gadget_that_a_stop_leaves_is_told_of(tmp_path: Path, what: str, number: int) -> None:
+    with played(tmp_path, stop, what, number) as play:
+        assert play.bench.tree
+        problem = play.daemon.status.problem
+        assert problem
+        assert "gadgetd" in problem.message
+        judge(play, stop)
+
+
+class FailingMonitor:
+    """pyudev's monitor, whose socket fails once and then has nothing."""
+
+    def __init__(self, number: int) -> None:
+        self._socket, self._other = socket.socketpair()
+        self._errors = [number]
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def poll(self, timeout: float) -> None:
+        assert timeout == 0, "nobody may wait"
+        if self._errors:
+            number = self._errors.pop()
+            raise OSError(number, os.strerror(number))
+
+    def close(self) -> None:
+        self._socket.close()
+        self._other.close()
+
+
+@pytest.mark.parametrize("number", [*ERRORS, errno.ENOBUFS, errno.ENOMEM])
+def test_an_error_of_the_uevent_socket_is_an_event_of_everything(number: int) -> None:
+    with closing(FailingMonitor(number)) as monitor:
+        scan = BlockScan(monitor=monitor)
+        assert {"block", "udc", "nvme"} <= scan.drain()
+        assert scan.drain() == frozenset()
