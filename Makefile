@@ -54,14 +54,14 @@ test-image: setup
 
 # What the tests boot, the PC too, is built while the unit tests run: a test that needs it waits.
 test: lint
-	@$(python) -m emulator build --pc & \
+	@$(python) -m emulator build --tests & \
 	    $(with_args) $(pytest) tests/unit tests/vm; status=$$?; wait; exit $$status
 
 test-unit: setup
 	@$(with_args) $(pytest) tests/unit
 
 test-vm: setup
-	@$(python) -m emulator build --pc
+	@$(python) -m emulator build --tests
 	@$(with_args) $(pytest) tests/vm
 
 bench: test-image bench-setup
@@ -102,7 +102,7 @@ lock: setup
 clean:
 	@# By name: the cache may have been put where other things are.
 	@[ ! -d '$(cache)' ] || { echo 'emptying $(cache)'; cd '$(cache)' && \
-	    rm -rf apt base bench image lint lock log packages pc pip project run tmp venv *.lock; }
+	    rm -rf apt apt-backports base bench image lint lock log packages pc pip project qemu run tmp venv *.lock; }
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -4,6 +4,7 @@ from emulator.errors import EmulatorError
 from emulator.machine import Machine
 from emulator.options import Drive, MachineOptions
 from emulator.pc import Pc, PcShell
+from emulator.raspi4b import Raspi4b
 from emulator.shell import HostBlock, HostShell, UartShell
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "MachineOptions",
     "Pc",
     "PcShell",
+    "Raspi4b",
     "UartShell",
 ]

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import NoReturn
 
-from emulator import arguments, base, cable, door, image, packages, pc, session
+from emulator import arguments, base, cable, door, image, newer_qemu, packages, pc, session
 from emulator.errors import EmulatorError
 from emulator.machine import check_sd_size
 from emulator.options import CM3, CM4, Drive, MachineOptions
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.refuse(f"unrecognized arguments: {' '.join(unknown)}", options.command)
         session.end_on_signals()
         if options.command == "build":
-            return _build(pc_too=options.pc)
+            return _build(tests_too=options.tests)
         if options.command == "host":
             words = [command] if command else options.words
             return door.run(words, options.timeout, options.board)
@@ -60,12 +60,13 @@ def _from_make() -> tuple[list[str], str]:
     return ["host", *([f"--board={board}"] if board else []), *options], command
 
 
-def _build(*, pc_too: bool) -> int:
+def _build(*, tests_too: bool) -> int:
     """Build the image's layers, so that a run need not; silent if they are there."""
     image.project_layer(base.get())
-    if pc_too:
+    if tests_too:
         packages.fetch_more(cable.PACKAGES)
         pc.root()
+        newer_qemu.with_raspi4b()
     return 0
 
 
@@ -228,7 +229,9 @@ def _parser() -> _Parser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     build = commands.add_parser("build", help="build the image's layers only")
-    build.add_argument("--pc", action="store_true", help="and the PC's root file system")
+    build.add_argument(
+        "--tests", action="store_true", help="and the PC's root file system, a QEMU with a BCM2711"
+    )
     host = commands.add_parser(
         "host",
         help="have the USB host of a running board do something",

@@ -28,6 +28,8 @@ MODULES = (
     # The board: what the real image has built in. xhci and ahci stand behind PCIe there.
     "nvme sdhci-pci xhci-pci ahci leds-gpio ledtrig-timer ledtrig-default-on",
     "ledtrig-oneshot ledtrig-pattern virtio_pci virtio-gpu virtio_console",
+    # A BCM2711's own, for QEMU's raspi4b; the rest of it Debian has built in.
+    "sdhci-iproc bcm2835_wdt dwc2 phy-generic reset-raspberrypi raspberrypi-cpufreq",
     # The cable to a PC that is a machine of its own.
     "virtio_net",
     # For tests: other kinds of disk, and file systems on them.
@@ -62,12 +64,15 @@ DIRECTORIES = "bin dev etc lib mnt proc root run sbin sys tmp usr/bin usr/sbin v
 
 @dataclass(frozen=True)
 class Base:
-    """A built base layer: two files, and the tree that qemu-user runs its programs from."""
+    """A built base layer: two files, the kernel's device trees of Raspberry Pis, and the tree that
+    qemu-user runs its programs from.
+    """
 
     key: str
     kernel: Path
     archive: Path
     root: Path
+    device_trees: Path
 
     def run(self, program: str, *arguments: str | Path, what: str) -> str:
         """Run one of the root's own arm64 programs on this machine and return its stdout.
@@ -104,7 +109,7 @@ def get() -> Base:
     key = hashlib.sha256(b"\0".join(inputs)).hexdigest()[:16]
     with cache.lock("base"):
         home = cache.directory("base") / key
-        base = Base(key, home / "Image", home / "base.cpio", home / "root")
+        base = _base(key, home)
         if home.exists():
             os.utime(home)
         else:
@@ -113,6 +118,11 @@ def get() -> Base:
                 _build(debs, Path(draft))
                 (Path(draft) / "keep").rename(home)
     return base
+
+
+def _base(key: str, home: Path) -> Base:
+    """The parts of a layer in the directory that they are in."""
+    return Base(key, home / "Image", home / "base.cpio", home / "root", home / "device-trees")
 
 
 def _forget_old(homes: Path) -> None:
@@ -125,16 +135,19 @@ def _forget_old(homes: Path) -> None:
 
 
 def _build(debs: Sequence[Path], draft: Path) -> None:
-    """Make draft/keep with the three parts of a Base."""
+    """Make draft/keep with the parts of a Base."""
     keep, root = draft / "keep", draft / "keep" / "root"
     root.mkdir(parents=True)
-    base = Base("", keep / "Image", keep / "base.cpio", root)
+    base = _base("", keep)
     with cache.step("unpacking Debian packages"):
         for deb in debs:
             target = draft / "kernel" if deb.name.startswith("linux-image") else root
             cache.output_of(["dpkg-deb", "-x", deb, target], what=f"unpack {deb.name}")
         (kernel,) = (draft / "kernel" / "boot").glob("vmlinuz-*")
         shutil.copyfile(kernel, base.kernel)
+        base.device_trees.mkdir()
+        for tree in (draft / "kernel/usr/lib").glob("linux-image-*/broadcom/bcm2711-*.dtb"):
+            shutil.copy(tree, base.device_trees)
         pick_modules(draft / "kernel" / "lib/modules", root, " ".join(MODULES))
         for binary in (root / "lib/modules").glob("*/modules.*.bin"):
             binary.unlink()  # for kmod; BusyBox reads the text

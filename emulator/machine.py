@@ -17,6 +17,7 @@ CMDLINE = (
 )
 FASTER = "cryptomgr.notests"  # saves 0.6 s of self-tests that a CM4's kernel has not built in
 DISK_MODULES = "sdhci-pci nvme ahci xhci-pci"
+CHANNEL = "/dev/vport0p1"  # to the USB host's shell
 DEFAULT_SIZE = GIB
 UNPLUG_S = 20  # the slot powers off five seconds after the attention button
 LED_TRACE = re.compile(
@@ -129,24 +130,7 @@ class Machine(Qemu):
         """The work of `start`."""
         options = self.options
         initramfs, tree = self.directory / "initramfs.cpio", self.directory / "board.dtb"
-        files = dict(options.files)
-        if options.hook:
-            files["/emulator/hook.sh"] = options.hook.encode()
-        settings: dict[str, str | int | float] = {
-            "UDCS": options.udcs,
-            "UDC_DELAY_S": options.udc_delay_s,
-            "USB_SETTLE_S": options.usb_settle_s,
-            "SUPER_SPEED": int(options.super_speed),
-            "READ_ONLY": " ".join(self._read_only()),
-            "CABLE": "usbip" if options.cable else "",
-            "DISK_MODULES": DISK_MODULES if options.load_disk_drivers else "",
-        }
-        more_packages = (*options.packages, *(cable.PACKAGES if options.cable else ()))
-        if options.rootfs and options.kernel:
-            image.build_over(initramfs, options.rootfs, settings, files)
-            kernel = options.kernel
-        else:
-            kernel = image.build(initramfs, settings, files, options.checkout, more_packages).kernel
+        kernel = self._software(initramfs)
         board = [QEMU, "-M", "virt", "-cpu", "cortex-a72", "-smp", "2"]
         board += ["-m", str(options.ram_mib), "-nodefaults", "-display", "none"]
         devicetree.write(
@@ -173,6 +157,37 @@ class Machine(Qemu):
                 descriptors.append(end.descriptor)
             self._process = self._launch(command, descriptors)
         self._connect(ours)
+
+    def _software(self, initramfs: Path) -> Path:
+        """Write the initramfs; returns the kernel."""
+        options = self.options
+        files = dict(options.files)
+        if options.hook:
+            files["/emulator/hook.sh"] = options.hook.encode()
+        settings = self._settings()
+        if options.rootfs and options.kernel:
+            if options.init:
+                image.build_over(initramfs, options.rootfs, settings, files)
+            else:
+                initramfs.write_bytes(options.rootfs.read_bytes())
+            return options.kernel
+        more_packages = (*options.packages, *(cable.PACKAGES if options.cable else ()))
+        return image.build(initramfs, settings, files, options.checkout, more_packages).kernel
+
+    def _settings(self) -> dict[str, str | int | float]:
+        """The shell variables of guest/init."""
+        options = self.options
+        return {
+            "UDCS": options.udcs,
+            "UDC_DELAY_S": options.udc_delay_s,
+            "USB_SETTLE_S": options.usb_settle_s,
+            "SUPER_SPEED": int(options.super_speed),
+            "READ_ONLY": " ".join(self._read_only()),
+            "CABLE": "usbip" if options.cable else "",
+            "CHANNEL": CHANNEL,
+            "BOARD_MODULES": "",
+            "DISK_MODULES": DISK_MODULES if options.load_disk_drivers else "",
+        }
 
     def _read_only(self) -> list[str]:
         """What guest/init knows the locked disks by."""

@@ -60,3 +60,4 @@ class MachineOptions:
     # Instead of Debian's kernel and of base, checkout and overlay: a built image's. Both or none.
     kernel: Path | None = None
     rootfs: Path | None = None  # an initramfs, compressed or not
+    init: bool = True  # False: `rootfs` as it is, without the emulator's init and its host's shell

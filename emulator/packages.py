@@ -1,4 +1,4 @@
-"""Debian's arm64 packages for the emulated board, through an apt of the emulator's own.
+"""Debian's packages for the emulated board, through an apt of the emulator's own.
 
 This apt has its own state, package lists and archive in the cache, so the machine's dpkg and apt
 never hear of it and nobody has to be root. Where Debian is to be had, and through which proxy, it
@@ -11,7 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from emulator import cache
 from emulator.errors import EmulatorError
 
 SUITE = "bookworm"  # the guest's Debian, whatever the machine runs: kernel 6.1, Python 3.11
+BACKPORTS = f"{SUITE}-backports"
 KERNEL = "linux-image-arm64"
 # The libraries are listed, not resolved: Debian's dependencies would bring dpkg, perl and an
 # initramfs builder. image.py imports every extension module, so one missing here fails the build.
@@ -54,7 +55,7 @@ def fetch(*, refresh: bool = False) -> list[Path]:
     Once they are, this needs no network: newer ones are looked for only with `refresh`.
     Raises EmulatorError if a package cannot be had, or is not signed by Debian.
     """
-    return _fetch("complete.txt", (KERNEL, *PACKAGES), refresh=refresh)
+    return _fetch(_GUEST, "complete.txt", (KERNEL, *PACKAGES), refresh=refresh)
 
 
 def fetch_more(names: Sequence[str]) -> list[Path]:
@@ -63,10 +64,34 @@ def fetch_more(names: Sequence[str]) -> list[Path]:
     Their own dependencies have to be named with them.
     """
     key = hashlib.sha256(" ".join(names).encode()).hexdigest()[:16]
-    return _fetch(f"more-{key}.txt", names, refresh=False)
+    return _fetch(_GUEST, f"more-{key}.txt", names, refresh=False)
 
 
-def _fetch(listed_in: str, names: Sequence[str], *, refresh: bool) -> list[Path]:
+def fetch_backport(name: str) -> Path:
+    """A package for this machine from Debian 12's backports. Raises EmulatorError as `fetch`."""
+    architecture = cache.output_of(["dpkg", "--print-architecture"], what="ask dpkg").strip()
+    origin = _Origin("apt-backports", architecture, {"Debian": (BACKPORTS,)})
+    (file,) = _fetch(origin, f"backport-{name}.txt", [name], refresh=False)
+    return file
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Which of Debian's packages: for which machines, and out of which suites of each archive."""
+
+    directory: str  # apt's own, in the cache
+    architecture: str
+    suites: Mapping[str, Sequence[str]]  # by the archive's label
+
+
+_GUEST = _Origin(
+    "apt",
+    "arm64",
+    {"Debian": (SUITE, f"{SUITE}-updates"), "Debian-Security": (f"{SUITE}-security",)},
+)
+
+
+def _fetch(origin: _Origin, listed_in: str, names: Sequence[str], *, refresh: bool) -> list[Path]:
     """The packages' files; `listed_in` names the list of those that are there."""
     with cache.lock("packages"):
         archive = cache.directory("packages")
@@ -77,8 +102,8 @@ def _fetch(listed_in: str, names: Sequence[str], *, refresh: bool) -> list[Path]
             files = [archive / line for line in lines[1:]]
             if lines[:1] == [head] and all(file.exists() for file in files):
                 return files
-        apt = _Apt(cache.directory("apt"))
-        with cache.step("reading Debian's package lists for arm64"):
+        apt = _Apt(cache.directory(origin.directory), origin)
+        with cache.step(f"reading Debian's package lists for {origin.architecture}"):
             apt.run("update", "-q", what="read Debian's package lists")
         packages = [apt.kernel_package() if name == KERNEL else name for name in names]
         wanted = apt.wanted(packages)
@@ -134,7 +159,7 @@ def _download(apt: "_Apt", archive: Path, wanted: Sequence[_Wanted]) -> None:
 class _Apt:
     """apt-get and apt-cache with everything they write, and their sources, in one directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, origin: _Origin) -> None:
         """Write its configuration anew from the machine's.
 
         Raises EmulatorError if the machine has no source of Debian's own.
@@ -142,7 +167,7 @@ class _Apt:
         for part in ("state/lists/partial", "cache/archives/partial"):
             (directory / part).mkdir(parents=True, exist_ok=True)
         (directory / "state/status").touch()
-        (directory / "sources.list").write_text("\n".join(_sources()) + "\n")
+        (directory / "sources.list").write_text("\n".join(_sources(origin)) + "\n")
         # The first file that apt reads: the machine's own parts, with hooks that clean up its
         # archive, are then not read; of them only how to reach the network is kept.
         network = re.compile(r"Acquire::(https?|Retries|ForceIPv)")
@@ -155,8 +180,8 @@ class _Apt:
             "Dir::Etc::sourceparts": "/dev/null",
             "Dir::Etc::main": "/dev/null",
             "Dir::Etc::parts": "/dev/null",
-            "APT::Architecture": "arm64",
-            "APT::Architectures": "arm64",
+            "APT::Architecture": origin.architecture,
+            "APT::Architectures": origin.architecture,
             "APT::Sandbox::User": "root",  # the cache may be where user _apt cannot go
             "Acquire::Languages": "none",
         }
@@ -188,18 +213,17 @@ class _Apt:
         return found
 
 
-def _sources() -> list[str]:
-    """sources.list lines for SUITE, from wherever this machine has Debian itself from."""
+def _sources(origin: _Origin) -> list[str]:
+    """sources.list lines, from wherever this machine has Debian itself from."""
     said = cache.output_of(
         ["apt-get", "indextargets", "--format", "$(LABEL)|$(SITE)", "Origin: Debian"],
         what="ask apt for the machine's Debian sources",
     )
-    suites = {"Debian": (SUITE, f"{SUITE}-updates"), "Debian-Security": (f"{SUITE}-security",)}
     pairs = {tuple(line.split("|", 1)) for line in said.splitlines()}
     lines = [
-        f"deb [arch=arm64 signed-by={_keyring()}] {site} {suite} main"
+        f"deb [arch={origin.architecture} signed-by={_keyring()}] {site} {suite} main"
         for label, site in sorted(pairs)
-        for suite in suites.get(label, ())
+        for suite in origin.suites.get(label, ())
     ]
     if not any(label == "Debian" for label, _ in pairs):
         raise EmulatorError(

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from bootimg import cli, fat, firmware
-from emulator import Drive, MachineOptions, base, image
+from bootimg import cli
+from emulator import Drive, MachineOptions, firmware
 from tests.vm.board import BOOT_S, WAIT_S, Board, until
+from tests.vm.bootable import boot_img
 from tests.vm.conftest import Bench
 
 pytestmark = pytest.mark.emulated
@@ -38,44 +39,19 @@ def made(
     top: Path, *settings: str, pack: Callable[[bytes], bytes], config: str = ""
 ) -> MachineOptions:
     """A board with what the firmware would load of a boot.img with these settings."""
-    ground = base.get()
-    source, boot_img, changed = top / "source", top / "boot.img", top / "changed.img"
-    (source / "overlays").mkdir(parents=True)
-    root = ground.archive.read_bytes() + image.project_layer(ground).read_bytes()
-    for name, data in {
-        "Image": ground.kernel.read_bytes(),
-        "rootfs.cpio.z": pack(root),
-        "config.txt": b"arm_64bit=1\nkernel=Image\ninitramfs rootfs.cpio.z\ndtoverlay=dwc2\n",
-        "cmdline.txt": b"console=tty1\n",
-        "start4.elf": b"stand-in",
-        "bcm2711-rpi-cm4.dtb": b"stand-in",
-        "overlays/dwc2.dtbo": b"stand-in",
-    }.items():
-        (source / name).write_bytes(data)
+    source, changed = boot_img(top, pack), top / "changed.img"
     arguments = list(settings)
     if config:
         (top / "my.yaml").write_text(config)
         arguments += ["--config", str(top / "my.yaml")]
-    assert cli.main(["create", str(source), "-o", str(boot_img)]) == 0
-    assert cli.main(["configure", str(boot_img), *arguments, "-o", str(changed)]) == 0
-
-    found = fat.read(changed.read_bytes(), str(changed))
-
-    def content(name: str) -> bytes:
-        file = found.find(name)
-        assert file is not None, name
-        return found.read(file)
-
-    plan = firmware.plan(content("config.txt"))
-    kernel, rootfs = top / "kernel", top / "rootfs"
-    kernel.write_bytes(content(plan.kernel))
-    rootfs.write_bytes(b"".join(map(content, plan.initramfs)))
+    assert cli.main(["configure", str(source), *arguments, "-o", str(changed)]) == 0
+    loaded = firmware.load(changed, "cm4", top)
     return MachineOptions(
         sd=Drive(size_bytes=SD_SIZE),
         nvme=(Drive(size_bytes=NVME_SIZE),),
-        kernel=kernel,
-        rootfs=rootfs,
-        cmdline=content(plan.cmdline).decode().strip().removeprefix("console=tty1").strip(),
+        kernel=loaded.kernel,
+        rootfs=loaded.initramfs,
+        cmdline=loaded.cmdline,
     )
 
 

@@ -1,0 +1,124 @@
+"""A BCM2711 from power-on to power-off: QEMU's raspi4b under a Raspberry Pi's own device tree.
+
+What it is for: the drivers of the real chip. Mailbox, clocks, power domains, pins, the SD host, the
+watchdog, both UARTs and the LED's line are modelled, so a kernel finds here what it finds on a
+board. PCIe, dwc2 as a device, eMMC and the firmware's GPIO expander are not.
+"""
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+from emulator import base, bcm2711, newer_qemu
+from emulator.errors import EmulatorError
+from emulator.machine import FASTER, Machine, check_sd_size
+from emulator.options import MachineOptions
+
+# Debian has as modules what the real image has built in.
+BOARD_MODULES = "phy-generic bcm2835_wdt reset-raspberrypi raspberrypi-cpufreq dwc2"
+DISK_MODULES = "sdhci-iproc"
+CHANNEL = "/sys/devices/platform/soc/fe215040.serial"  # the mini UART
+CMDLINE = "console=tty1 console=ttyAMA0,115200 root=/dev/ram0 rootwait loglevel=3"
+LED_GPIO = 42
+PIN_LEVELS = 0xFE200034  # GPLEV0; a bit for each of the 54 lines (BCM2711's data sheet, 5.2)
+LED_POLL_S = 0.02
+
+
+class Raspi4b(Machine):
+    """The board. Its `uart_path` is the PL011's port, its `host_path` the mini UART's.
+
+    Of MachineOptions it has no NVMe, no cable, and its RAM and screen are as they are. With a built
+    image's kernel the command line is `cmdline` and nothing else.
+    """
+
+    def __init__(
+        self, options: MachineOptions, tree: str | Path, directory: Path | None = None
+    ) -> None:
+        """Nothing happens yet.
+
+        `tree` is the board's device tree: a file, or the name of one of Debian's, as in
+        "bcm2711-rpi-4-b". `directory` keeps images and logs; without, a temporary one.
+        """
+        super().__init__(options, directory)
+        self._tree = tree
+        self._changes: list[tuple[float, bool]] = []
+        self._ending = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    def go(self) -> None:
+        """Let the CPUs run: power-on."""
+        super().go()
+        self._watcher = threading.Thread(target=self._watch, name="led", daemon=True)
+        self._watcher.start()
+
+    def kill(self) -> None:
+        """SIGKILL: what pulling the plug is to a board."""
+        self._ending.set()
+        if self._watcher is not None:
+            self._watcher.join()
+        super().kill()
+
+    def led_changes(self) -> list[tuple[float, bool]]:
+        """Every change of the ACT LED's line so far: (seconds since `go`, on).
+
+        Read outside the board, LED_POLL_S apart: a shorter flash may be missed.
+        """
+        return list(self._changes)
+
+    def _watch(self) -> None:
+        """The watching thread: the LED's line, until the machine ends."""
+        lit = False
+        word = f"xp /1wx {PIN_LEVELS + LED_GPIO // 32 * 4:#x}"
+        while not self._ending.wait(LED_POLL_S):
+            try:
+                said = self.monitor.execute("human-monitor-command", {"command-line": word})
+            except EmulatorError:
+                return
+            level = bool(int(said.split()[1], 16) >> LED_GPIO % 32 & 1)
+            if level != lit:
+                lit = level
+                self._changes.append((time.time() - self.started_at, lit))
+
+    def _start(self) -> None:
+        """The work of `start`."""
+        options = self.options
+        if options.nvme or options.spare_ports or options.cable or options.sd is None:
+            raise EmulatorError("a raspi4b has an SD card, no NVMe disk and no cable")
+        program = newer_qemu.with_raspi4b()
+        initramfs, tree = self.directory / "initramfs.cpio", self.directory / "board.dtb"
+        kernel = self._software(initramfs)
+        given = self._tree
+        if isinstance(given, str):
+            given = base.get().device_trees / f"{given}.dtb"
+        bcm2711.adapt(given, tree, serial=options.serial_number)
+        ours, theirs = socket.socketpair()
+        command = [str(program), "-M", "raspi4b", "-nodefaults", "-nic", "none", "-display", "none"]
+        command += ["-dtb", str(tree), "-kernel", str(kernel), "-initrd", str(initramfs)]
+        command += ["-append", self._cmdline(), "-S", "-no-reboot"]
+        command += ["-chardev", f"socket,id=qmp,fd={theirs.fileno()}"]
+        command += ["-mon", "chardev=qmp,mode=control"]
+        for name in ("uart", "host"):
+            command += ["-chardev", f"pty,id={name}", "-serial", f"chardev:{name}"]
+        command += self._drive("sd", options.sd)
+        check_sd_size(self.drives["sd"].size)
+        # On the SD host of the BCM2711; `if=sd` would be on the older one, the Wi-Fi's.
+        command += ["-device", "sd-card,drive=sd-disk,bus=/generic-sdhci/sd-bus"]
+        command += ["-msg", "timestamp=on", *bcm2711.SCREEN_OPTIONS, *options.qemu_arguments]
+        with theirs:
+            self._process = self._launch(command, [theirs.fileno()])
+        self._connect(ours)
+
+    def _settings(self) -> dict[str, str | int | float]:
+        """The shell variables of guest/init."""
+        return {
+            **super()._settings(),
+            "CHANNEL": CHANNEL,
+            "BOARD_MODULES": BOARD_MODULES,
+            "DISK_MODULES": DISK_MODULES,
+        }
+
+    def _cmdline(self) -> str:
+        """The kernel's command line."""
+        own = () if self.options.kernel else (CMDLINE, FASTER)
+        return " ".join(filter(None, (*own, self.options.cmdline)))
