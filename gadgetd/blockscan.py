@@ -301,7 +301,8 @@ def _text(device: pyudev.Device, attribute: str) -> str:
 
 def _number(device: pyudev.Device, attribute: str) -> int:
     text = _text(device, attribute)
-    return int(text) if text.isdigit() else 0
+    # Digits of other scripts, and more than a kernel's number has, are none to int().
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
 
 
 def _hex(device: pyudev.Device, attribute: str) -> int:

@@ -75,6 +75,7 @@ def load(path: Path) -> LunRecord:
         if not (digits.isascii() and digits.isdigit() and len(digits) < 4):
             continue
         number = int(digits)
+        key = _unescaped(key)
         if number < LIMIT and number not in luns.values() and key not in luns:
             luns[key] = number
             for each in states.keys() & state.split(","):
@@ -89,9 +90,8 @@ def save(path: Path, numbers: LunRecord) -> bool:
     numbers anew.
     """
     lines = "".join(
-        f"{number}\t{_states(numbers, number)}\t{key}\n"
+        f"{number}\t{_states(numbers, number)}\t{_escaped(key)}\n"
         for key, number in numbers.luns.items()
-        if "\n" not in key
     )
     new = path.with_suffix(".new")
     try:
@@ -101,6 +101,15 @@ def save(path: Path, numbers: LunRecord) -> bool:
     except OSError:
         return False
     return True
+
+
+def _escaped(key: str) -> str:
+    """In one line: a disk's serial number may hold anything, and must not be forgotten for it."""
+    return key.replace("\\", r"\\").replace("\n", r"\n")
+
+
+def _unescaped(text: str) -> str:
+    return "\\".join(part.replace(r"\n", "\n") for part in text.split(r"\\"))
 
 
 def _states(numbers: LunRecord, number: int) -> str:
