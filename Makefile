@@ -17,13 +17,14 @@ export TMPDIR := $(cache)/tmp
 export RUFF_CACHE_DIR := $(cache)/lint/ruff
 export MYPY_CACHE_DIR := $(cache)/lint/mypy
 
-.PHONY: help setup run host screenshot test-image test test-unit test-vm bench bench-quick bench-idle bench-setup lint lock clean
+.PHONY: help setup run host screenshot test-image test test-unit test-vm soak bench bench-quick bench-idle bench-setup lint lock clean
 
 help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
 	@echo 'make host        be the USB host of the board that runs; ARGS=eject, ARGS=--help, BOARD=...'
 	@echo 'make test        linters, unit tests, tests on the emulated CM4'
 	@echo 'make lint        ruff, mypy, who imports whom, dead code, shellcheck;  make test-unit, make test-vm: one part, ARGS for pytest'
+	@echo 'make soak        the tests with chance in them, over and over; ARGS="--minutes 5"'
 	@echo 'make bench       gadgetd beside the script it replaces; renews docs/benchmarks.md'
 	@echo 'make bench-quick the same in five minutes, to read only; ARGS="--only boot" for one figure'
 	@echo 'make bench-idle  what the idle daemon costs, in three minutes'
@@ -63,6 +64,10 @@ test-unit: setup
 test-vm: setup
 	@$(python) -m emulator build --tests
 	@$(with_args) $(pytest) tests/vm
+
+# Not part of make test: it goes on for as long as it is told to.
+soak: setup
+	@$(with_args) $(python) -m tests.soak
 
 bench: test-image bench-setup
 	@$(with_args) $(python) -m bench
