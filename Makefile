@@ -17,7 +17,7 @@ export TMPDIR := $(cache)/tmp
 export RUFF_CACHE_DIR := $(cache)/lint/ruff
 export MYPY_CACHE_DIR := $(cache)/lint/mypy
 
-.PHONY: help setup run host screenshot test-image test test-unit test-vm soak bench bench-quick bench-idle bench-setup lint lock clean
+.PHONY: help setup run host screenshot test-image test test-unit test-vm soak board-report bench bench-quick bench-idle bench-setup lint lock clean
 
 help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
@@ -25,6 +25,7 @@ help:
 	@echo 'make test        linters, unit tests, tests on the emulated CM4'
 	@echo 'make lint        ruff, mypy, who imports whom, dead code, shellcheck;  make test-unit, make test-vm: one part, ARGS for pytest'
 	@echo 'make soak        the tests with chance in them, over and over; ARGS="--minutes 5"'
+	@echo 'make board-report ARGS="--board /dev/ttyUSB0": what a real board does, written down'
 	@echo 'make bench       gadgetd beside the script it replaces; renews docs/benchmarks.md'
 	@echo 'make bench-quick the same in five minutes, to read only; ARGS="--only boot" for one figure'
 	@echo 'make bench-idle  what the idle daemon costs, in three minutes'
@@ -68,6 +69,10 @@ test-vm: setup
 # Not part of make test: it goes on for as long as it is told to.
 soak: setup
 	@$(with_args) $(python) -m tests.soak
+
+# The bench list of docs/image.md on a real board, with a person.
+board-report: setup
+	@$(with_args) $(python) -m tests.bench
 
 bench: test-image bench-setup
 	@$(with_args) $(python) -m bench

@@ -56,12 +56,17 @@ def run(words: Sequence[str], limit_s: float, board: str = "") -> int:
     Raises EmulatorError if there is no such board, or more than one, or if the command takes over
     `limit_s` seconds.
     """
-    with Visit(_chosen(board)) as visit:
+    with visit(board) as connection:
         if words:
-            status, said = visit.run(" ".join(words), limit_s)
+            status, said = connection.run(" ".join(words), limit_s)
             sys.stdout.write(said)
             return status
-        return _converse(visit, limit_s)
+        return _converse(connection, limit_s)
+
+
+def visit(board: str = "") -> "Visit":
+    """A connection to the host of the board that is meant. Raises EmulatorError as `run` does."""
+    return Visit(_chosen(board))
 
 
 class Visit:
@@ -84,6 +89,10 @@ class Visit:
 
     def __exit__(self, *_: object) -> None:
         """Hang up; a command that runs goes on."""
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
         self._answers.close()
         self._connection.close()
 
@@ -141,7 +150,7 @@ class _Visitor(socketserver.StreamRequestHandler):
         return {"status": status, "said": said}
 
 
-def _converse(visit: Visit, limit_s: float) -> int:
+def _converse(connection: Visit, limit_s: float) -> int:
     """Run the lines of stdin one after the other; returns the last one's exit status."""
     status = 0
     person = sys.stdin.isatty()
@@ -159,7 +168,7 @@ def _converse(visit: Visit, limit_s: float) -> int:
         if person and command.strip() == "exit":
             return status
         try:
-            status, said = visit.run(command, limit_s)
+            status, said = connection.run(command, limit_s)
         except EmulatorError as error:
             status, said = 1, f"emulator: {error}\n"
         print(said, end="", flush=True)
