@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyudev
 
+from gadgetd.disks.card_readers import NO_MEDIUM
 from gadgetd.disks.disk import SECTOR_BYTES, Disk, Found, Kind, Pending
 from gadgetd.usb.gadget import UsbIdentity
 
@@ -236,10 +237,10 @@ def _refusal(device: pyudev.Device, disk: Disk, own: Collection[UsbIdentity]) ->
         return "not an eMMC, SD, NVMe, SATA or USB disk"
     if _number(device, "hidden") == 1:
         return "hidden path of a multipath NVMe disk"
-    if disk.size_bytes == 0:
-        return "no medium (size 0)"
     if disk.kind is Kind.USB and _seen_as(device) in own:
         return "comes from this gadget itself"
+    if disk.size_bytes == 0:
+        return NO_MEDIUM
     return ""
 
 

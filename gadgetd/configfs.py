@@ -206,9 +206,10 @@ class ConfigFs:
                     self._check_read_only(path, lun)
             undo.pop_all()
 
-    def force_eject(self, name: str, number: int) -> None:
-        """Take the disk out of a LUN even if the host has locked it."""
-        self._write(self._lun(name, number) / "forced_eject", "1")
+    def force_eject(self, name: str, number: int, *, wait: bool = True) -> None:
+        """Take the disk out even if the host has locked it; ETIMEDOUT if that would `wait`."""
+        path = self._lun(name, number) / "forced_eject"
+        self._do("write", path, self._kernel.write if wait else self._kernel.write_apart, "1")
 
     def is_locked(self, name: str, number: int) -> bool:
         """Ask whether the host has locked the medium, changing nothing. Errors: GadgetError.
@@ -218,7 +219,7 @@ class ConfigFs:
         Source: fsg_store_file and fsg_lun_open in drivers/usb/gadget/function/storage_common.c.
         """
         try:
-            self._write(self._lun(name, number) / "file", NO_FILE)
+            self._do("write", self._lun(name, number) / "file", self._kernel.write_apart, NO_FILE)
         except GadgetError as error:
             if error.errno not in (errno.EBUSY, errno.ENOENT):
                 raise
@@ -245,7 +246,9 @@ class ConfigFs:
             if not linked or set(linked) != set(self._listed(top / "functions") or ()):
                 return None
             functions = tuple(self._read_function(top, each) for each in linked)
-        except (OSError, ValueError, GadgetError):
+        except (OSError, ValueError, GadgetError) as error:
+            if isinstance(error, TimeoutError):  # Something stands.
+                refuse("read file", error)
             # A tree that is not ours, or that was not finished: ValueError is a strange value.
             return None
         return Gadget(**fields, functions=functions, name=name)

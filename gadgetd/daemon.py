@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from gadgetd.blockscan import BlockScan
 from gadgetd.config.load import ConfigFile
 from gadgetd.config.settings import Config
 from gadgetd.console import Panel
+from gadgetd.disks import card_readers
 from gadgetd.disks.arrival_wait import ArrivalWait
 from gadgetd.disks.dirty_limits import limit
 from gadgetd.disks.kernel_log import KernelLog
@@ -42,8 +44,6 @@ REFUSED_S = 60.0
 """After which it is tried again if there is no host: none takes so long to set a gadget up."""
 CHECKUPS_S = 2.0
 """How long after the first look at the disks they are asked for their health: exporting is over."""
-_RECONNECTED = "reconnected"
-"""The alarm that runs while a host may set the gadget up again for a reason of our own."""
 
 
 class Daemon:
@@ -62,6 +62,7 @@ class Daemon:
         log: KernelLog,
         *,
         proc: Path = Path("/proc"),
+        sys: Path = Path("/sys"),
         power: Callable[[signal.Signals], None] = lambda number: os.kill(1, number),
     ) -> None:
         self._loop = loop
@@ -72,6 +73,7 @@ class Daemon:
         self._login = login
         self._log = log
         self._proc = proc
+        self._sys = sys
         self.reconnect = Reconnect(loop.clock, exporter.gadget, proc)
         self._host = Host(
             loop,
@@ -85,7 +87,8 @@ class Daemon:
         self._flushing = Flushing(
             loop, exporter.drives, self._host, self.shutdown, log, self._on_flushed
         )
-        self._after_eject = AfterEject(self._alarms, self.insert, self.stop, power)
+        insert = partial(self.insert, anew=False)
+        self._after_eject = AfterEject(self._alarms, insert, self.stop, power)
         self._after_reload: list[Callable[[], None]] = []
         self.board_reads = BoardReads(loop, exporter.drives, self._arm_tick)
         self._arrival_wait = ArrivalWait()
@@ -99,15 +102,17 @@ class Daemon:
 
     def start(self) -> None:
         """Begin to watch, and export what is there. The caller then runs the loop."""
+        # First: a write error is more pressing than all else.
+        self._loop.watch(self._log.fileno(), self._on_kernel_log)
         self._loop.watch(self._scan.fileno(), self._on_uevent)
         self._panel.choose(Config())
-        self._loop.watch(self._log.fileno(), self._on_kernel_log)
         self._exporter.gadget.before_removal = self._login.end
         self._loop.watch(self._scan.open_mounts(), self.reconcile, URGENT)
         self.reload()
 
     def stop(self, then: Callable[[], None]) -> None:
         """Take the disks from the host, flush them, take the gadget down, then call `then`."""
+        self.reconnect.take(self.drives if self._host.lately else ())
         if not self.shutdown.begin(then, host=self._host.lately):
             return
         self.outcome = self.outcome._replace(waits=Waits.NOTHING)
@@ -155,10 +160,12 @@ class Daemon:
     def _on_kernel_log(self) -> None:
         if self._exporter.drives.note_errors(self._log.io_errors()):
             self._show()
+            self._flushing.begin_due()
 
     def reconcile(self) -> None:
         """Look at everything anew, and bring the gadget to what it ought to be."""
         if not self.shutdown.stop.begun:
+            had_host = self._host.lately
             try:
                 self.outcome = self._reconcile().after(self.outcome)
             except GadgetdError as error:
@@ -169,9 +176,8 @@ class Daemon:
                 self._alarms.set("refused", REFUSED_S, self._forgive, keep=True)
             self._host.follow(self._exporter.udc)
             if self.outcome.reconnected:
-                self._alarms.set(_RECONNECTED, snapshot.PATIENCE_S, lambda: None)
                 self._host.expect_anew()
-                self.reconnect.done()
+                self.reconnect.done(host=had_host)
             config = self._file.config
             acm = config is not None and config.usb.acm
             self._login.keep(wanted=acm and bool(self._exporter.udc))
@@ -199,7 +205,10 @@ class Daemon:
         )
         if self._arrival_wait.awaited:
             self._alarms.set("disks", left_s, self.reconcile)
-        verdicts = choosing.choose(self._scan.disks(own), config)
+        found = self._scan.disks(own)
+        if card_readers.look(found, self._sys):
+            found = self._scan.disks(own)
+        verdicts = choosing.choose(found, config)
         if self._arrival_wait.awaited and not self._exporter.udc:
             return Outcome(verdicts)
         return self._exporter.reconcile(config, verdicts, self._may_disconnect)
@@ -217,10 +226,7 @@ class Daemon:
     # What the host does
 
     def _on_host_arrived(self) -> None:
-        self.reconnect.used()
-        # A host that sets everything up from the start gets back what was ejected before, unless
-        # it was we who disconnected it.
-        if _RECONNECTED not in self._alarms:
+        if self.reconnect.arrived(self.drives, self._host.away_s):
             self._exporter.drives.insert_ejected()
         self._exporter.drives.note_host_ready()
         self._alarms.set("apply", 0, self.reconcile)
@@ -271,9 +277,9 @@ class Daemon:
         self._flushing.begin_due()
         self._show()
 
-    def insert(self, drive: Drive) -> None:
-        """Give an ejected disk back to the host."""
-        self._exporter.drives.insert(drive)
+    def insert(self, drive: Drive, *, anew: bool = True) -> None:
+        """Give an ejected disk back to the host; `anew`: a person does, who has been told."""
+        self._exporter.drives.insert(drive, anew=anew)
         if self._host.ready:
             drive.signal(Signal.HOST_READY)
         self._show()  # The word is taken back before the disk is with the host.

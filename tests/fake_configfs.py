@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from gadgetd.usb.kernelfs import ETOOSMALL, Kernel
+from gadgetd.usb.kernelfs import ANSWER_S, ETOOSMALL, WAITING, Kernel
 
 ROOT = Path("/sys/kernel/config")
 MAX_LUNS = 16
@@ -60,7 +61,11 @@ class FakeKernel(Kernel):
     libcomposite: bool = True
     functions: tuple[str, ...] = ("mass_storage", "acm", "ecm")
 
+    thread_busy: bool = False
+    """The gadget's threads are busy with a command of the host that does not end."""
+
     def __post_init__(self) -> None:
+        self.behind: list[tuple[Path, str]] = []
         self.top = GadgetsGroup(self)
 
     # The calls of gadgetd.kernelfs.Kernel.
@@ -113,18 +118,41 @@ class FakeKernel(Kernel):
         return list(reversed(self.group(path).links))
 
     def read(self, path: Path) -> str:
+        self._keep_from_waiting(path)
         show = self._attribute(path)[0]
         if show is None:
             refuse(errno.EACCES)
         return show()
 
     def write(self, path: Path, text: str) -> None:
+        self._keep_from_waiting(path)
         store = self._attribute(path)[1]
         if store is None:
             refuse(errno.EACCES)
         if not text:
             refuse(errno.EFAULT)
         store(text)
+
+    def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
+        del wait_s
+        self._keep_from_waiting(path)
+        if self.thread_busy:
+            self.behind.append((path, text))
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        self.write(path, text)
+
+    def _keep_from_waiting(self, path: Path) -> None:
+        functions = {each.parent.parent for each, _ in self.behind}
+        if path.name in WAITING and path.parent.parent in functions:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    def thread_goes_on(self) -> None:
+        """End the host's command that kept the gadget's thread."""
+        self.thread_busy = False
+        behind, self.behind = self.behind, []
+        for path, text in behind:
+            with suppress(OSError):  # Whoever asked has not waited for the answer.
+                self.write(path, text)
 
     def mount_configfs(self, path: Path) -> None:
         assert path == self.root

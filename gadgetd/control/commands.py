@@ -78,11 +78,8 @@ class Commands:
             raise ControlError("nothing waits for the host to let go of the disks")
         with_host = [drive.name for drive in self._daemon.drives if drive.inserted]
         if request.get("confirmed"):
-            self._daemon.reconnect.attach = True
-            try:
+            with self._daemon.reconnect.forced(self._daemon.drives):
                 self._daemon.reconcile()
-            finally:
-                self._daemon.reconnect.attach = False
         reply({"ok": True, "disks": with_host, "status": to_json(self._daemon.status)})
 
     def _hash(self, request: Request, reply: Reply) -> None:
@@ -94,7 +91,8 @@ class Commands:
         reply({"ok": True})
 
     def _stop(self, _request: Request, reply: Reply) -> None:
-        if self._daemon.status.phase is Phase.STOPPED and not self._daemon.shutdown.stop.under_way:
+        stop = self._daemon.shutdown.stop
+        if stop.begun and not stop.under_way and stop.error is None:
             raise ControlError("nothing is exported: it is stopped already")
         self._daemon.stop(
             lambda: reply(
@@ -103,8 +101,13 @@ class Commands:
                     "safe": self._daemon.status.safe_to_unplug,
                     "flushed": self._daemon.shutdown.stop.flushed,
                 }
+                | self._refused()
             )
         )
+
+    def _refused(self) -> dict[str, str]:
+        error = self._daemon.shutdown.stop.error
+        return {"refused": self._daemon.status.message} if error is not None else {}
 
     def _start(self, request: Request, reply: Reply) -> None:
         if self._daemon.status.phase is Phase.CONFIG_ERROR:

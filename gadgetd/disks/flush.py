@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gadgetd.disks.child import Child
+from gadgetd.child import Child
 
 
 class Flush(Child):

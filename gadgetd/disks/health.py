@@ -16,7 +16,7 @@ from fcntl import ioctl
 from pathlib import Path
 
 from gadgetd import sysfs
-from gadgetd.disks.child import Child
+from gadgetd.child import Child
 from gadgetd.disks.disk import Disk, Health, Kind
 
 LOG_BYTES = 512

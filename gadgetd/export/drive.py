@@ -10,6 +10,7 @@ from gadgetd.disks.disk import Verdict
 from gadgetd.disks.flush import Flush
 from gadgetd.disks.hold import Hold
 from gadgetd.disks.kernel_log import IoError
+from gadgetd.export.plan import Row
 from gadgetd.status import DiskStatus, Life
 
 
@@ -55,7 +56,7 @@ TRANSITIONS: dict[Life, dict[Signal, Life]] = {
         Signal.FLUSH_STARTED: Life.FLUSHING,
         Signal.EJECT: Life.EJECTING,
     },
-    # Neither a quiet moment nor a pulled cable ends it: the data is still in RAM.
+    # Neither a quiet moment, nor reads, nor a pulled cable end it: the data is still in RAM.
     Life.WRITING: {
         Signal.FLUSH_STARTED: Life.FLUSHING,
         Signal.EJECT: Life.EJECTING,
@@ -127,8 +128,14 @@ class Drive:
     lost: bool = False
     """It left the board, or could not be flushed, before all that the host had written was on it;
     the host may not know."""
+    refused: bool = False
+    """It was taken from the host since it did not take what the host wrote."""
     torn: bool = False
     """It was taken by force from a host that had it open, and may have held data for it."""
+    opened: bool = False
+    """The host was seen to have it locked, and has not ejected it since."""
+    reset: bool = False
+    """The host has reset the bus since: the kernel has forgotten its lock, if there was one."""
     leaving: bool = False
     """It is there and no longer to be exported; it is let go once it is flushed."""
     io_errors: int = 0
@@ -154,7 +161,7 @@ class Drive:
         self.verdict = verdict
         self.inquiry = inquiry
         self.hold = hold
-        self.changed_at = changed_at
+        self.changed_at = self.written_at = changed_at
         self.read_only = read_only
 
     @property
@@ -178,6 +185,12 @@ class Drive:
         return self.life not in UNWRITTEN and not self.lost
 
     @property
+    def row(self) -> Row:
+        """What the plan is made from."""
+        verdict, out = self.verdict, not self.has_medium
+        return Row(self.number, verdict.disk, verdict.read_only, verdict.label, gone=out)
+
+    @property
     def calm(self) -> bool:
         """Nothing is read or written, and nothing waits to be flushed."""
         return self.life in _CALM
@@ -192,8 +205,16 @@ class Drive:
             self.outdate_flush()
         elif signal in (Signal.INSERT, Signal.LEFT):
             self.ejected = False
-        if signal is Signal.INSERT:
-            self.lost = self.torn = False  # A person, or the configuration, has begun anew.
+        if self.ejected or signal is Signal.LEFT:
+            self.forget_host()
+
+    def begin_anew(self) -> None:
+        """Forget what is not known of the data: a person has been told."""
+        self.lost = self.torn = self.refused = False
+
+    def forget_host(self) -> None:
+        """Take it that nobody has the disk open: it is out, or the host is another one."""
+        self.opened = self.reset = False
 
     def observe(self, counters: Counters | None, now: float) -> None:
         """Compare the disk's counters with the last look, and signal what they say."""
@@ -214,21 +235,28 @@ class Drive:
             self.signal(Signal.WRITE)
         if delta.read_bytes:
             self.signal(Signal.READ)
+        if delta.written_bytes:
+            self.written_at = now
         if moved:
             self.changed_at = now
         elif now - self.changed_at >= QUIET_S:
             self.signal(Signal.QUIET)
 
-    def note_errors(self, errors: Iterable[IoError]) -> None:
-        """Count those of the disk. One that has left has a name that another may have by now."""
+    def note_errors(self, errors: Iterable[IoError]) -> bool:
+        """Count those of the disk, and tell whether a write was among them.
+
+        One that has left has a name that another may have by now.
+        """
         ours = [error for error in errors if error.disk == self.name and self.hold is not None]
         self.io_errors += len(ours)
-        self.write_errors |= not all(error.read_only for error in ours)
+        written = not all(error.read_only for error in ours)
+        self.write_errors |= written
+        return written
 
     def start_counting(self, counters: Counters | None, now: float) -> None:
         """Begin at zero: what happened to the disk before it was exported is not the host's."""
         self.seen = counters or Counters()
-        self.looked_at = self.changed_at = now
+        self.looked_at = self.changed_at = self.written_at = now
 
     def wants_flush(self, now: float, host_ready: bool) -> bool:
         """Whether it is time to fsync: after an eject at once, else when the host has paused."""
@@ -236,7 +264,8 @@ class Drive:
             return False
         if self.life is Life.EJECTING or self.stale:
             return True
-        quiet = now - self.changed_at >= QUIET_S
+        # What it reads meanwhile, as a host that verifies does, puts nothing off.
+        quiet = now - self.written_at >= QUIET_S
         return self.life is Life.WRITING and (quiet or not host_ready)
 
     def start_flush(self) -> Flush:
@@ -261,7 +290,7 @@ class Drive:
         error, self.flush = self.flush.result(), None
         # What the flush itself wrote must not look like the host writing more.
         self.observe(counters, now)
-        if error:
+        if error or self.refused:
             self.stale = False
             # The kernel's log, read before, has counted it, unless it was told to keep silent.
             self.io_errors = max(1, self.io_errors)

@@ -45,8 +45,6 @@ class Drives(dict[int, Drive]):
         self._sys = sys
         self._hold = hold
         self._inquiry = inquiry
-        self._torn: set[tuple[object, ...]] = set()
-        """Disks that are not exported any more and that the host had open when they were taken."""
 
     @property
     def in_order(self) -> list[Drive]:
@@ -61,7 +59,7 @@ class Drives(dict[int, Drive]):
     @property
     def torn(self) -> bool:
         """A disk was taken from a host that had it open, which may have held data for it."""
-        return bool(self._torn) or any(drive.torn for drive in self.values())
+        return bool(self.memory.torn) or any(drive.torn for drive in self.values())
 
     @property
     def calm(self) -> bool:
@@ -145,10 +143,15 @@ class Drives(dict[int, Drive]):
             self.remember()
 
     def note_errors(self, errors: Iterable[IoError]) -> bool:
-        """Count what the kernel's log tells of the disks; returns whether there was anything."""
+        """Count what the kernel's log tells of the disks; returns whether there was anything.
+
+        A disk that has lost data is taken from the host at once, so that what the host asks for
+        next fails: a flush hears of it once at most (docs/slow-media.md).
+        """
         errors = tuple(errors)
         for drive in self.values():
-            drive.note_errors(errors)
+            if drive.note_errors(errors):
+                self._take_failed(drive)
         return bool(errors)
 
     def note_host_ready(self) -> None:
@@ -168,7 +171,7 @@ class Drives(dict[int, Drive]):
         """Have all disks put back that are ejected and flushed."""
         for drive in self.in_order:
             if drive.life is Life.EJECTED:
-                self.insert(drive)
+                self.insert(drive, anew=False)
 
     def count(self, drive: Drive) -> None:
         """Read the counters of one disk, if it is there."""
@@ -177,10 +180,12 @@ class Drives(dict[int, Drive]):
 
     def eject(self, drive: Drive, *, force: bool) -> None:
         """Take the disk out of its LUN. GadgetError if the host has locked it and not `force`."""
-        if not self._gadget.eject(drive.number):
+        unsure = drive.opened and drive.reset  # The reset has cleared the lock.
+        if unsure or not self._gadget.eject(drive.number):
             if not force:
+                how = "had it open when it reset the bus" if unsure else "has locked the medium"
                 raise GadgetError(
-                    f"{drive.name} is in use: the host has locked the medium",
+                    f"{drive.name} is in use: the host {how}",
                     hint=f"eject it on the host, or force it: gadgetd eject --force {drive.name}",
                     errno=errno.EBUSY,
                 )
@@ -189,8 +194,13 @@ class Drives(dict[int, Drive]):
             self._gadget.take_out(drive.number)
         self._mark_ejected(drive, by_host=False)
 
-    def insert(self, drive: Drive) -> None:
-        """Have an ejected disk put back by the next `Exporter.reconcile`."""
+    def insert(self, drive: Drive, *, anew: bool = True) -> None:
+        """Have an ejected disk put back by the next `Exporter.reconcile`.
+
+        `anew`: a person wants it, who has been told what is not known of its data.
+        """
+        if anew:
+            drive.begin_anew()
         drive.signal(Signal.INSERT)
         self.remember()
         drive.start_counting(read_counters(drive.name, self._sys), self._clock())
@@ -214,7 +224,6 @@ class Drives(dict[int, Drive]):
         for drive in self.values():
             drive.release()
         self.clear()
-        self._torn.clear()
 
     def remember(self) -> None:
         """Write down what a daemon needs that comes after us, if it has changed."""
@@ -232,20 +241,29 @@ class Drives(dict[int, Drive]):
             elif drive.leaving and drive.life is not Life.EJECTING:
                 drive.leaving = False  # Not before the flush has told its result.
                 if drive.life is Life.EJECTED:
-                    self.insert(drive)
+                    self.insert(drive, anew=False)
 
     def _withdraw_disk(self, drive: Drive) -> None:
         """Take a disk that is there from the host, and let go of it once it is flushed."""
         drive.leaving = True
         if drive.hold and not drive.ejected:
-            drive.torn |= drive.inserted and self._gadget.is_locked(drive.number)
+            free = not drive.opened and self._gadget.is_locked(drive.number) is False
+            drive.torn |= drive.inserted and not free
             self.remember()
             self._gadget.take_out(drive.number)
             self._mark_ejected(drive, by_host=False)
         if drive.life in (Life.EJECTED, Life.GONE):
             self.drop(drive)
             if drive.torn:
-                self._torn.add(identify(drive.verdict.disk))
+                self.memory.torn.add(drive.number)
+
+    def _take_failed(self, drive: Drive) -> None:
+        if drive.inserted:
+            drive.lost = True
+            self.remember()  # Before it: we may be killed in between.
+            drive.refused = self._gadget.take_out_at_once(drive.number)
+            if drive.refused:
+                self._mark_ejected(drive, by_host=False)
 
     def _mark_gone(self, drive: Drive) -> None:
         drive.inserted = False
@@ -268,7 +286,6 @@ class Drives(dict[int, Drive]):
         name = choosing.key(verdict.disk, self.memory.numbers)
         self.memory.settle(drive, name, was_known=was_known)
         self[number] = drive
-        self._torn.discard(identify(verdict.disk))
 
     def _mark_ejected(self, drive: Drive, *, by_host: bool) -> None:
         drive.inserted, drive.ejected_by_host = False, by_host

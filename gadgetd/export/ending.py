@@ -87,7 +87,7 @@ class Shutdown:
         if len(self._then) > 1:
             return False
         self._taken |= host and any(drive.inserted for drive in self._drives.values())
-        self._disconnected = True
+        self._disconnected, self._down = True, self._down and not self._drives
         self.stop = self.stop._replace(begun=True, under_way=True, error=None)
         try:
             self._gadget.disconnect()

@@ -22,7 +22,7 @@ from gadgetd.export.drives import Drives
 from gadgetd.export.lun_memory import FILE, LunMemory
 from gadgetd.export.outcome import Exported, Outcome, Waits
 from gadgetd.export.own_gadget import NAME, OwnGadget
-from gadgetd.export.plan import Row, gadget, inquiry
+from gadgetd.export.plan import gadget, inquiry
 from gadgetd.export.retry import RefusedChange, Unusable
 from gadgetd.status import Board
 from gadgetd.usb.gadget import Changes, Gadget, Lun, UsbIdentity, compare
@@ -62,6 +62,7 @@ class Exporter:
         return Exported(
             self.drives.in_order,
             self.drives.memory.unproved,
+            self.drives.memory.torn,
             self.gadget.luns,
             bool(self.udc),
             self.gadget.note,
@@ -119,16 +120,23 @@ class Exporter:
         self._remove()
 
     def close(self) -> None:
-        """Remove the gadget and let go of all disks, even if the kernel refuses a step."""
+        """Remove the gadget and let go of all disks, even if the kernel refuses a step.
+
+        As long as it is bound the host has them, and they are held.
+        """
         try:
             self._remove()
         finally:
-            self.drives.close()
-            self._slots = None
+            if not self.udc:
+                self.drives.close()
+                self._slots = None
 
     def _apply(self, done: Outcome, config: Config, may_disconnect: Callable[[], bool]) -> Outcome:
         self.gadget.look_at_controller()
-        standing = self.gadget.read_back()
+        try:
+            standing = self.gadget.read_back()
+        except GadgetError:
+            return done._replace(waits=Waits.ANSWER, wants_gadget=True)
         # What the host has ejected up to here must not be put back by what follows.
         self.drives.note_ejected(standing)
         wanted = self._wanted(config, standing)
@@ -166,16 +174,7 @@ class Exporter:
         return done
 
     def _wanted(self, config: Config, standing: Gadget | None) -> Gadget:
-        rows = [
-            Row(
-                drive.number,
-                drive.verdict.disk,
-                drive.verdict.read_only,
-                drive.verdict.label,
-                gone=not drive.has_medium,
-            )
-            for drive in self.drives.values()
-        ]
+        rows = [drive.row for drive in self.drives.values()]
         # Slots that are used up come back with the next start, not by disconnecting the host now.
         same_slots = standing is not None and self._slots in (None, config.slots)
         luns = len(standing.luns) if standing is not None and same_slots else None

@@ -14,8 +14,11 @@ FILE = Path("/run/gadgetd/luns")
 LIMIT = 128
 """No controller has endpoints for so many LUNs; a larger number is none of ours."""
 
-_STATES = ("shown", "failed", "unproved", "withdrawn", "safe", "torn")
+_STATES = ("shown", "failed", "unproved", "withdrawn", "safe", "torn", "opened", "reset", "refused")
 _RESERVED = "reserved"
+_DISPLACED = "-"
+"""Stands where a disk has no number any more."""
+_DOUBTS = frozenset(("failed", "torn"))
 
 
 class LunRecord(NamedTuple):
@@ -26,6 +29,8 @@ class LunRecord(NamedTuple):
     """
 
     luns: Mapping[str, int] = MappingProxyType({})
+    displaced: Mapping[str, frozenset[str]] = MappingProxyType({})
+    """Disks whose number another disk has taken: which of `failed` and `torn` they are."""
     shown: frozenset[int] = frozenset()
     failed: frozenset[int] = frozenset()
     """Their disk refused data, or left with some: a later fsync would prove nothing."""
@@ -37,6 +42,12 @@ class LunRecord(NamedTuple):
     """They were emptied, and flushed after that."""
     torn: frozenset[int] = frozenset()
     """They were emptied by force while the host had them open."""
+    opened: frozenset[int] = frozenset()
+    """The host was seen to have them open, and has not ejected them since."""
+    reset: frozenset[int] = frozenset()
+    """The host has reset the bus since they were put in."""
+    refused: frozenset[int] = frozenset()
+    """They were taken from the host since they lost data; a person puts them back."""
 
     @property
     def in_doubt(self) -> frozenset[int]:
@@ -45,19 +56,31 @@ class LunRecord(NamedTuple):
 
 
 def record(
-    luns: Mapping[str, int], drives: Iterable[Drive], unproved: Set[int], failed: Set[int]
+    luns: Mapping[str, int],
+    drives: Iterable[Drive],
+    unproved: Set[int],
+    failed: Set[int],
+    torn: Set[int],
+    displaced: Mapping[str, frozenset[str]],
 ) -> LunRecord:
-    """Put together what is to be remembered; `failed` are more than those among the exports."""
+    """Put together what is to be remembered.
+
+    `failed` and `torn` are more than those among the drives.
+    """
     drives = tuple(drives)
     lost = {drive.number for drive in drives if drive.life is Life.FAILED or drive.lost}
     return LunRecord(
         luns,
+        dict(displaced),
         shown=frozenset(e.number for e in drives if e.inserted or e.ejected),
         failed=frozenset(lost | failed),
         unproved=frozenset(unproved),
         withdrawn=frozenset(e.number for e in drives if e.ejected and not e.ejected_by_host),
         safe=frozenset(e.number for e in drives if e.life is Life.EJECTED),
-        torn=frozenset(e.number for e in drives if e.torn),
+        torn=frozenset({*torn, *(e.number for e in drives if e.torn)}),
+        opened=frozenset(e.number for e in drives if e.opened),
+        reset=frozenset(e.number for e in drives if e.reset),
+        refused=frozenset(e.number for e in drives if e.refused),
     )
 
 
@@ -69,9 +92,12 @@ def load(path: Path) -> LunRecord:
         return LunRecord()
     luns: dict[str, int] = {}
     states: dict[str, set[int]] = {name: set() for name in _STATES}
+    displaced: dict[str, frozenset[str]] = {}
     for line in text.split("\n"):
         digits, _, rest = line.partition("\t")
         state, _, key = rest.partition("\t")
+        if digits == _DISPLACED and (doubts := _DOUBTS.intersection(state.split(","))):
+            displaced[_unescaped(key)] = doubts
         if not (digits.isascii() and digits.isdigit() and len(digits) < 4):
             continue
         number = int(digits)
@@ -80,7 +106,8 @@ def load(path: Path) -> LunRecord:
             luns[key] = number
             for each in states.keys() & state.split(","):
                 states[each].add(number)
-    return LunRecord(luns, **{name: frozenset(numbers) for name, numbers in states.items()})
+    found = {name: frozenset(numbers) for name, numbers in states.items()}
+    return LunRecord(luns, displaced, **found)
 
 
 def save(path: Path, numbers: LunRecord) -> bool:
@@ -92,6 +119,10 @@ def save(path: Path, numbers: LunRecord) -> bool:
     lines = "".join(
         f"{number}\t{_states(numbers, number)}\t{_escaped(key)}\n"
         for key, number in numbers.luns.items()
+    )
+    lines += "".join(
+        f"{_DISPLACED}\t{','.join(sorted(doubts))}\t{_escaped(key)}\n"
+        for key, doubts in numbers.displaced.items()
     )
     new = path.with_suffix(".new")
     try:
@@ -126,11 +157,14 @@ class LunMemory:
         self._file = file
         self._remembered = load(file)
         self._ejected: set[int] = set()
-        self._displaced: set[str] = set()
+        self._displaced = dict(self._remembered.displaced)
+        self._refused = set(self._remembered.refused)
         self.numbers = self._remembered.luns
         """The LUN numbers of all disks that we, or an earlier run, have exported."""
         self.unproved = set(self._remembered.in_doubt)
         """LUNs of an earlier run that we have not had: what the host wrote there may be lost."""
+        self.torn = set(self._remembered.torn)
+        """LUNs that we do not have (yet), taken from a host that had them open."""
         self.adopting = False
         """The gadget that stands is an earlier run's, with a host on it."""
 
@@ -144,47 +178,67 @@ class LunMemory:
         known, self.numbers = self.numbers, new
         for name in known.keys() - new.keys():
             drive = drives.get(known[name])
-            if known[name] in self.unproved or (drive is not None and drive.lost):
-                self._displaced.add(name)
+            lost = known[name] in self.unproved or (drive is not None and drive.lost)
+            torn = known[name] in self.torn or (drive is not None and drive.torn)
+            doubts = ("failed",) * lost + ("torn",) * torn
+            if doubts:
+                self._displaced[name] = frozenset(doubts)
             self.unproved.discard(known[name])
+            self.torn.discard(known[name])
 
     def settle(self, drive: Drive, name: str, *, was_known: bool) -> None:
         """Have a disk begin where it was, if we or an earlier run exported it before."""
         number = drive.number
         if was_known and number in self._ejected:
             drive.ejected_by_host = number not in self._remembered.withdrawn
-            drive.torn = number in self._remembered.torn
             drive.signal(Signal.EJECT)
         elif was_known and number in self.unproved:
             # An earlier daemon may have died before it flushed what the host wrote.
             drive.adopted = self.adopting
             drive.signal(Signal.WRITE)
-        if (was_known and number in self._remembered.failed) or name in self._displaced:
+            drive.opened = self.adopting and number in self._remembered.opened
+            drive.reset = self.adopting and number in self._remembered.reset
+        doubts = self._displaced.pop(name, frozenset())
+        if was_known and number in self._refused:
+            drive.refused = True
+            drive.signal(Signal.EJECT)
+        if (was_known and number in self._remembered.failed) or "failed" in doubts:
             drive.life, drive.lost = Life.FAILED, True
-        self._displaced.discard(name)
+        drive.torn = (was_known and number in self.torn) or "torn" in doubts
         self._ejected.discard(number)
         if was_known:
             self.unproved.discard(number)
+            self.torn.discard(number)
+            self._refused.discard(number)
 
     def remember(self, drives: Iterable[Drive]) -> None:
         """Write down what a daemon needs that comes after us, if it has changed."""
         failed = self._remembered.failed & self.unproved
-        found = record(self.numbers, drives, self.unproved, failed)
+        found = record(self.numbers, drives, self.unproved, failed, self.torn, self._displaced)
         if found != self._remembered and save(self._file, found):
             self._remembered = found
 
     def leave(self, drives: Iterable[Drive]) -> None:
         """End all exporting: begin anew here, and leave to another daemon what is in doubt."""
-        drives = [drive for drive in drives if not drive.written]
-        failed = {e.number for e in drives} | (self._remembered.failed & self.unproved)
-        doubted = {*failed, *self.unproved}
+        drives = tuple(drives)
+        failed = {e.number for e in drives if not e.written}
+        failed |= self._remembered.failed & self.unproved
+        torn = self.torn | {e.number for e in drives if e.torn}
+        doubted = {*failed, *torn, *self.unproved}
         kept = {name: number for name, number in self.numbers.items() if number in doubted}
         if self.numbers:  # Else this is a second end, and the first has left what there is.
             self._remembered = LunRecord(
-                kept, failed=frozenset(failed), unproved=frozenset(self.unproved)
+                kept,
+                dict(self._displaced),
+                failed=frozenset(failed),
+                unproved=frozenset(self.unproved),
+                torn=frozenset(torn),
+                refused=frozenset(e.number for e in drives if e.refused),
             )
             save(self._file, self._remembered)
         self.numbers = {}
         self.unproved.clear()
+        self.torn.clear()
         self._ejected.clear()
+        self._refused.clear()
         self._displaced.clear()

@@ -19,6 +19,8 @@ class Waits(Enum):
     """None is free, or there is none."""
     IDLE = auto()
     """All disks have to be disconnected for a moment, and the host uses them."""
+    ANSWER = auto()
+    """A command of the host's does not come to its end, and the kernel does not answer so long."""
     LOCK = auto()
     """The host has locked a medium, as a Linux host does with every disk it has open."""
 
@@ -54,7 +56,8 @@ class Outcome(NamedTuple):
     @property
     def try_again(self) -> bool:
         """What was not done may work in a while."""
-        return self.error is not None or self.not_held or self.waits is Waits.LOCK
+        waits = self.waits in (Waits.LOCK, Waits.ANSWER)
+        return self.error is not None or self.not_held or waits
 
     @property
     def gave_up(self) -> bool:
@@ -69,6 +72,8 @@ class Exported(NamedTuple):
     """The disks that are exported or to be exported, those that were ejected or left included."""
     unproved: Collection[int] = ()
     """LUNs of an earlier run whose disk is out of reach."""
+    torn: Collection[int] = ()
+    """LUNs whose disk was taken from a host that had it open, and is not exported any more."""
     luns: Collection[int] = ()
     """The LUNs that the host can see, empty ones included."""
     bound: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from gadgetd.configfs import ConfigFs
@@ -67,8 +68,13 @@ class OwnGadget:
         return self.standing
 
     def is_empty(self, number: int) -> bool:
-        """Tell whether a LUN has no medium."""
-        return not self._configfs.lun_file(NAME, number)
+        """Tell whether a LUN is known to have no medium."""
+        try:
+            return not self._configfs.lun_file(NAME, number)
+        except GadgetError as error:
+            if error.errno != errno.ETIMEDOUT:
+                raise
+            return False
 
     def build(self, wanted: Gadget) -> None:
         """Replace what stands, if anything, by the whole of `wanted`. It is not bound yet."""
@@ -104,12 +110,23 @@ class OwnGadget:
             return False
         return True
 
-    def is_locked(self, number: int) -> bool:
-        """Tell whether the host has locked the medium in a LUN, or whether that cannot be told."""
+    def is_locked(self, number: int) -> bool | None:
+        """Tell whether the host has locked the medium in a LUN; None if that cannot be told."""
         try:
             return self._configfs.is_locked(NAME, number)
         except GadgetError:
-            return True
+            return None
+
+    def take_out_at_once(self, number: int) -> bool:
+        """Take the disk out before the host's next command; False if the kernel refuses that.
+
+        Nothing here waits for the command that is under way.
+        """
+        try:
+            self._configfs.force_eject(NAME, number, wait=False)
+        except GadgetError as error:
+            return error.errno == errno.ETIMEDOUT
+        return True
 
     def take_out(self, number: int) -> None:
         """Take the disk out of a LUN, whatever the host says. No error without such a LUN."""
@@ -149,4 +166,8 @@ class OwnGadget:
             self.before_removal()
             self._configfs.teardown(NAME)
         finally:
-            self.udc, self.luns = "", frozenset()
+            self.udc = ""
+            with suppress(GadgetError):
+                self.udc = self._configfs.bound_udc(NAME)
+            if not self.udc:
+                self.luns = frozenset()

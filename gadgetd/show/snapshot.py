@@ -24,6 +24,10 @@ _FLUSHED = (
 _NO_DISK = "no disk to export; waiting for one"
 _LATER = "waits until the host lets go of the other disks: adding it disconnects them"
 
+_TORN = (
+    "all that arrived is on the disk, what the host still held is not known;"
+    " gadgetd stop, then gadgetd start, begins anew"
+)
 _REFUSED = "the kernel refused the change that was to add it; to try again: gadgetd reload"
 
 
@@ -67,7 +71,8 @@ def status_of(facts: Facts, before: Status) -> Status:
 def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
     """Give the phase, the headline and the problem that keeps the disks from the host."""
     if facts.stop.begun:
-        return Phase.STOPPED, _stopped(facts.stop), problem_of(facts.stop.error)
+        message = _stopped(facts.stop, bound=facts.exported.bound)
+        return Phase.STOPPED, message, problem_of(facts.stop.error)
     if facts.config is None:
         message = "the configuration is wrong: nothing is exported"
         if facts.config_error is not None and is_lock(facts.config_error):
@@ -92,9 +97,11 @@ def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
     return Phase.WAITING_FOR_UDC, message, _no_controller(facts, facts.config)
 
 
-def _stopped(stop: Stop) -> str:
+def _stopped(stop: Stop, *, bound: bool) -> str:
     if stop.under_way:
         return "stopping: flushing the disks, do not unplug"
+    if bound:
+        return "not stopped: the host still has the disks; to try again: gadgetd stop"
     if stop.flushed and not stop.safe:
         return _FLUSHED
     return "stopped: nothing is exported; to go on: gadgetd start"
@@ -144,7 +151,7 @@ def _advice(facts: Facts) -> Iterator[Problem]:
     if facts.config is not None and (problem := _config_problem(facts)):
         yield problem
     yield from about_change(facts.outcome, facts.locked)
-    yield from about_disks(exported.drives, exported.unproved)
+    yield from about_disks(exported.drives, exported.unproved, exported.torn)
     yield from about_health(facts.health)
     yield from facts.advice
 
@@ -158,6 +165,11 @@ def about_change(outcome: Outcome, locked: Sequence[str]) -> Iterator[Problem]:
             "eject them on the host; or now, and the host may lose what it has not written yet:"
             " gadgetd attach",
         )
+    elif outcome.waits is Waits.ANSWER:
+        yield Problem(
+            "a change waits: a disk does not answer, a command of the host's goes on and on",
+            "see the kernel's log: dmesg",
+        )
     elif outcome.waits is Waits.LOCK:
         yield Problem(
             f"a change of {', '.join(outcome.locked)} waits: the host has locked the medium",
@@ -168,17 +180,31 @@ def about_change(outcome: Outcome, locked: Sequence[str]) -> Iterator[Problem]:
         yield Problem(outcome.refusal.message, hint)
 
 
-def about_disks(drives: Sequence[Drive], unproved: Collection[int] = ()) -> Iterator[Problem]:
+def about_disks(
+    drives: Sequence[Drive], unproved: Collection[int] = (), torn: Collection[int] = ()
+) -> Iterator[Problem]:
     """Say which disks had I/O errors, how many, and which may lack data.
 
-    `unproved` are LUNs of an earlier run.
+    `unproved` are LUNs of an earlier run, `torn` those whose disk was taken from a host that had
+    it open and is not exported any more.
     """
+    for number in sorted(torn):
+        yield Problem(
+            f"LUN {number}: its disk was taken from the host while it was open there", _TORN
+        )
     for number in sorted(unproved):
         yield Problem(
             f"LUN {number}: its disk is out of reach, and may lack what the host had written",
             "do not trust what was written; gadgetd stop, then gadgetd start, begins anew",
         )
     for drive in drives:
+        if drive.refused:
+            yield Problem(
+                f"{drive.name} does not take all that the host writes, and was taken from it",
+                "do not trust what was written, and replace the disk; to try it once more:"
+                f" gadgetd insert {drive.name}",
+            )
+            continue
         if drive.io_errors:
             written = drive.write_errors
             doubt = "do not trust what was written" if written else "not all can be read"
@@ -187,10 +213,7 @@ def about_disks(drives: Sequence[Drive], unproved: Collection[int] = ()) -> Iter
                 f"{doubt}; see dmesg, and replace the disk",
             )
         if drive.torn and not drive.lost:
-            yield Problem(
-                f"{drive.name} was taken from the host while it was open there",
-                "all that arrived is on the disk; what the host still held is not known",
-            )
+            yield Problem(f"{drive.name} was taken from the host while it was open there", _TORN)
         if drive.lost:
             yield Problem(
                 f"{drive.name} does not have all that the host had written",

@@ -9,18 +9,33 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NoReturn
 
 from gadgetd import sysfs
+from gadgetd.child import Child
 from gadgetd.errors import GadgetError
 
 _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 
 
+WAITING = ("file", "forced_eject", "ro", "cdrom")
+"""Attributes of a LUN that wait for the thread of its function, and behind each other, in the order
+in which they are asked (source: filesem in drivers/usb/gadget/function/storage_common.c)."""
+
+
+ANSWER_S = 0.3
+"""A command that reads or writes a disk which is well is over sooner."""
+
+
 class Kernel:
     """The running kernel. Every method raises OSError with the kernel's own errno."""
+
+    def __init__(self) -> None:
+        self._writing: dict[Path, Child] = {}
+        """By the directory of the function."""
 
     def mkdir(self, path: Path) -> None:
         """Make a configfs item; the kernel fills it with attributes and default groups.
@@ -53,12 +68,44 @@ class Kernel:
             return [entry.name for entry in entries if entry.is_symlink()]
 
     def read(self, path: Path) -> str:
-        """Read an attribute whole, with the newline that the kernel ends it with."""
+        """Read an attribute whole, with the newline that the kernel ends it with.
+
+        ETIMEDOUT: a write that `write_apart` began is still under way, and this would wait for it.
+        """
+        self._keep_from_waiting(path)
         return sysfs.read(path)
 
     def write(self, path: Path, text: str) -> None:
-        """Set an attribute with a single system call. ENOENT: this kernel has no such attribute."""
+        """Set an attribute with a single system call.
+
+        ENOENT: this kernel has no such attribute. ETIMEDOUT: as in `read`.
+        """
+        self._keep_from_waiting(path)
         sysfs.write(path, text)
+
+    def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
+        """Set an attribute of a LUN in a process of its own, and wait no longer for the answer.
+
+        ETIMEDOUT: there is none yet, since the gadget's thread is busy with a command of the host.
+        The write goes on, and nothing that would wait behind it is begun before it is over.
+        """
+        self._keep_from_waiting(path)
+        child = Child(partial(sysfs.write, path, text))
+        if not child.over(wait_s):
+            self._writing[path.parent.parent] = child
+            _time_out()
+        if number := child.result():
+            raise OSError(number, os.strerror(number))
+
+    def _keep_from_waiting(self, path: Path) -> None:
+        if self._writing and path.name in WAITING:
+            function = path.parent.parent
+            child = self._writing.get(function)
+            if child is not None and not child.over():
+                _time_out()
+            if child is not None:
+                child.result()  # Whoever asked for it has gone on without.
+                del self._writing[function]
 
     def mount_configfs(self, path: Path) -> None:
         """Mount configfs. EBUSY: it is mounted there. ENODEV: the kernel has none.
@@ -76,10 +123,15 @@ class Kernel:
             raise OSError(number, os.strerror(number), str(path))
 
 
+def _time_out() -> NoReturn:
+    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+
 ETOOSMALL = 525
 """The kernel's own number, in no errno.h: the disk has no medium, or size 0."""
 
 _AS_ROOT = "gadgetd must run as root"
+_BUSY = "a command of the host's has not come to its end; see the kernel's log: dmesg"
 
 # (verb, last part of the path, errno) -> what it means there and what to do; "" stands for any.
 _WORDS: dict[tuple[str, str, int], tuple[str, str]] = {
@@ -94,6 +146,8 @@ _WORDS: dict[tuple[str, str, int], tuple[str, str]] = {
         "the host has locked the medium",
         "eject it on the host, or force it: gadgetd eject --force",
     ),
+    ("write", "file", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
+    ("read", "file", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
     ("write", "ro", errno.EBUSY): ("a disk is open in this LUN", "take the disk out first"),
     ("write", "cdrom", errno.EBUSY): ("a disk is open in this LUN", "take the disk out first"),
     ("write", "stall", errno.EBUSY): ("the function is linked", ""),

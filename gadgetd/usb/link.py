@@ -68,6 +68,8 @@ class Host:
         self._lost_at = float("-inf")
         self._speed = ""
         self._asleep = False
+        self.away_s = float("inf")
+        """How long there was no host, in seconds, before this one set the gadget up."""
         self.state = ""
         """As in /sys/class/udc/X/state; empty without a controller."""
 
@@ -175,6 +177,7 @@ class Host:
             # A state that was there at the first look may be of before the gadget was bound: some
             # drivers keep it. The host that then sets us up has interrupted nothing.
             self._was_ready = bool(before)
+            self.away_s = self._since - self._lost_at
             self._arrived()
         elif not self.ready:
             if was_ready:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gadgetd.usb.kernelfs import Kernel
+from gadgetd.usb.kernelfs import ANSWER_S, Kernel
 
 
 class Killed(BaseException):
@@ -55,6 +55,10 @@ class FaultyKernel(Kernel):
 
     def write(self, path: Path, text: str) -> None:
         self._pass("write", path, text)
+
+    def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
+        del wait_s
+        self._pass("write_apart", path, text)
 
     def mount_configfs(self, path: Path) -> None:
         self._pass("mount_configfs", path)

@@ -488,6 +488,7 @@ class Bench:
             Login(self.loop, (str(self.path / "no-getty"),), self.proc),
             self.log,
             proc=self.proc,
+            sys=self.sys,
             power=self.power.append,
         )
         if start:

@@ -90,6 +90,23 @@ def test_reading_between_writes_ends_no_writing(drive: Drive) -> None:
     assert life_of(drive) is Life.WRITING
 
 
+def test_a_host_that_verifies_what_it_has_written_is_reading_soon(drive: Drive) -> None:
+    # As Raspberry Pi Imager does: it writes all, flushes, and reads all back.
+    for second in range(1, 6):
+        drive.observe(Counters(0, second * MIB), second)
+    now, flushes = 5.0, 0
+    while now < 125:
+        now += 0.5
+        drive.observe(Counters(int(now * MIB), 5 * MIB), now)
+        if drive.wants_flush(now, host_ready=True):
+            flushes += 1
+            drive.signal(Signal.FLUSH_STARTED)
+            drive.signal(Signal.FLUSH_DONE)
+        if now > 5 + QUIET_S + 1:
+            assert drive.life is Life.READING
+    assert flushes == 1
+
+
 def test_a_counter_that_starts_anew_takes_nothing_back(drive: Drive) -> None:
     drive.observe(Counters(9 * MIB, 9 * MIB), 0.5)
     drive.observe(Counters(MIB, 0), 1.0)

@@ -262,6 +262,37 @@ def test_a_write_error_outlives_a_kill(bench: Bench) -> None:
     assert of(start(bench), "nvme0n1").life is Life.WRITING
 
 
+def test_a_write_error_outlives_two_kills_though_the_disk_was_away_in_between(
+    bench: Bench,
+) -> None:
+    fill(bench, "mmcblk1", "nvme0n1")
+    exporter = start(bench)
+    bench.flush_result = errno.EIO
+    flushed(exporter, "mmcblk1")
+    bench.flush_result = 0
+    bench.kill()
+    bench.remove("mmcblk1")
+    start(bench)
+    bench.kill()
+    bench.add("mmcblk1")
+    assert of(start(bench), "mmcblk1").life is Life.FAILED
+
+
+def test_a_disk_that_is_not_there_for_the_gadget_is_tried_on(bench: Bench) -> None:
+    # The uevent of its removal has not come yet, or it has only just come back.
+    fill(bench)
+    node = str(bench.dev / "nvme0n1")
+    disk = bench.kernel.disks.pop(node)
+    exporter = bench.exporter()
+    exporter.prepare()
+    for _ in range(3):
+        assert reconcile(exporter, bench).error is not None
+        bench.clock.now += PAUSE_S + 1
+    bench.kernel.disks[node] = disk
+    assert reconcile(exporter, bench).error is None
+    assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
+
+
 def test_a_write_error_is_not_of_the_card_that_came_into_its_place(bench: Bench) -> None:
     fill(bench, "mmcblk1")
     exporter = start(bench)

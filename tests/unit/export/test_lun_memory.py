@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gadgetd.export.lun_memory import LIMIT, LunRecord, load, save
 
-STATES = ("shown", "failed", "unproved", "withdrawn", "safe")
+STATES = ("shown", "failed", "unproved", "withdrawn", "safe", "torn", "opened", "reset", "refused")
 
 
 @st.composite
@@ -19,13 +19,23 @@ def numbers_of_disks(draw: st.DrawFn) -> LunRecord:
     count = len(keys)
     taken = draw(st.lists(st.integers(0, LIMIT - 1), min_size=count, max_size=count, unique=True))
     some = st.frozensets(st.sampled_from(taken)) if taken else st.just(frozenset[int]())
-    return LunRecord(dict(zip(keys, taken, strict=True)), *[draw(some) for _ in STATES])
+    displaced = draw(
+        st.dictionaries(
+            st.text(min_size=1, max_size=20),
+            st.frozensets(st.sampled_from(("failed", "torn")), min_size=1),
+            max_size=3,
+        )
+    )
+    luns = dict(zip(keys, taken, strict=True))
+    return LunRecord(luns, displaced, *[draw(some) for _ in STATES])
 
 
 def test_the_numbers_survive_being_written_and_read(tmp_path: Path) -> None:
     luns = {"nvme at-1 X serial\twith a tab": 0, "sd mmcblk1  ": 3, "sd mmcblk2  ": 4, "x": 5}
-    some = [frozenset(those) for those in ((3, 5), (4, 5), (0,), (3,), ())]
-    numbers = LunRecord(luns, *some)
+    some = [
+        frozenset(those) for those in ((3, 5), (4, 5), (0,), (3,), (), (4,), (0, 5), (5,), (3,))
+    ]
+    numbers = LunRecord(luns, {"sd mmcblk1 at\t1": frozenset(("torn", "failed"))}, *some)
     save(tmp_path / "run" / "luns", numbers)
     assert load(tmp_path / "run" / "luns") == numbers
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["luns"]
@@ -66,3 +76,8 @@ def test_without_a_place_for_the_file_nothing_is_said(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file where a directory should be")
     save(tmp_path / "run" / "luns", LunRecord({"a": 1}))
     assert load(tmp_path / "run" / "luns") == LunRecord()
+
+
+def test_the_largest_number_is_127(tmp_path: Path) -> None:
+    (tmp_path / "luns").write_text("127\tshown\tone\n128\tshown\tanother\n")
+    assert load(tmp_path / "luns") == LunRecord({"one": 127}, shown=frozenset((127,)))

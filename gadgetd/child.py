@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Callable
 
@@ -11,11 +12,11 @@ class Child:
     """Work under way. Its descriptor is readable when it is over.
 
     It runs in a forked child, since it takes as long as a medium does and the loop must go on:
-    the screen, the LED, the other disks. The child keeps the descriptor `kept` alone; if the
-    daemon is killed, it finishes by itself. Raises OSError if there is no room for a process.
+    the screen, the LED, the other disks. The child keeps the descriptor `kept` alone, if any; if
+    the daemon is killed, it finishes by itself. Raises OSError if there is no room for a process.
     """
 
-    def __init__(self, work: Callable[[], None], kept: int) -> None:
+    def __init__(self, work: Callable[[], None], kept: int = 2) -> None:
         self._pid = os.fork()
         if self._pid == 0:
             _work_and_exit(work, kept)
@@ -29,6 +30,12 @@ class Child:
     def fileno(self) -> int:
         """Give the pidfd (source: pidfd_open(2))."""
         return self._pidfd
+
+    def over(self, wait_s: float = 0.0) -> bool:
+        """Wait for the end no longer than that, and tell whether it is there."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(wait_s * 1000))
 
     def result(self) -> int:
         """Wait for the end, release everything and return 0 or the errno that the work met."""

@@ -1,0 +1,63 @@
+"""Attributes that wait for a command of the host are written beside the loop."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gadgetd.configfs import ConfigFs
+from gadgetd.errors import GadgetError
+from gadgetd.usb.kernelfs import Kernel
+from tests.unit.fakes import open_fds
+
+
+@pytest.fixture
+def lun(tmp_path: Path) -> Path:
+    """Give a LUN whose `file` takes no write until somebody reads: a FIFO is the busy thread."""
+    path = tmp_path / "usb_gadget" / "gadgetd" / "functions" / "mass_storage.0" / "lun.0"
+    path.mkdir(parents=True)
+    os.mkfifo(path / "file")
+    (path / "ro").write_text("0\n")
+    (path / "inquiry_string").write_text("x\n")
+    return path
+
+
+def test_an_answer_that_is_there_is_given(lun: Path) -> None:
+    Kernel().write_apart(lun / "ro", "1")
+    assert (lun / "ro").read_text() == "1\n"
+    with pytest.raises(IsADirectoryError):
+        Kernel().write_apart(lun, "1")
+
+
+def test_nothing_waits_for_one_that_is_not_there_nor_behind_it(lun: Path) -> None:
+    before, kernel = open_fds(), Kernel()
+    with pytest.raises(TimeoutError):
+        kernel.write_apart(lun / "file", "x", 0.05)
+    for ask in (
+        lambda: kernel.read(lun / "file"),
+        lambda: kernel.read(lun / "ro"),
+        lambda: kernel.write(lun / "file", "y"),
+        lambda: kernel.write_apart(lun / "file", "y"),
+    ):
+        with pytest.raises(TimeoutError):
+            ask()
+    assert kernel.read(lun / "inquiry_string") == "x\n"
+    # It is over, and so is the waiting.
+    assert (lun / "file").read_text() == "x"
+    assert kernel._writing[lun.parent].over(5)
+    assert kernel.read(lun / "ro") == "0\n"
+    assert open_fds() == before
+
+
+def test_a_gadget_that_does_not_answer_is_no_gadget_that_is_not_there(lun: Path) -> None:
+    kernel = Kernel()
+    fs = ConfigFs(lun.parents[4], kernel)
+    with pytest.raises(GadgetError, match="the disk does not answer"):
+        fs.is_locked("gadgetd", 0)
+    with pytest.raises(GadgetError, match="the disk does not answer"):
+        fs.lun_file("gadgetd", 0)
+    assert (lun / "file").read_text()
+    assert kernel._writing[lun.parent].over(5)
+    kernel.read(lun / "ro")
