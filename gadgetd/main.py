@@ -31,6 +31,7 @@ def run(config: Path) -> None:
     from gadgetd.control.commands import Commands
     from gadgetd.control.server import SOCKET, Server
     from gadgetd.daemon import Daemon
+    from gadgetd.disks import dirty_limits
     from gadgetd.disks.kernel_log import KernelLog
     from gadgetd.eventloop import watch_signals
     from gadgetd.export.exporter import Exporter
@@ -53,8 +54,11 @@ def run(config: Path) -> None:
         # The disks matter more than the commands.
         server = None
         print(f"gadgetd: no commands: {SOCKET.parent}: {error.strerror}", file=sys.stderr)
+    dirty_limits.remember()
     daemon.start()
     loop.run()
+    if not exporter.udc:  # Else the host can go on writing.
+        dirty_limits.put_back()
     if server is not None:
         server.close()
     panel.close()

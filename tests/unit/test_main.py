@@ -18,7 +18,7 @@ COMMON = """
     import pytest
     from gadgetd import console, main
     from gadgetd.control import commands, server
-    from gadgetd.disks import kernel_log
+    from gadgetd.disks import dirty_limits, kernel_log
     from gadgetd.export import exporter
     from gadgetd.usb import serial_login
     from gadgetd.disks.flush import Flush
@@ -36,10 +36,13 @@ COMMON = """
     patch.setattr(exporter, "Exporter", lambda *_: bench.exporter())
     patch.setattr(server, "Server", partial(server.Server, path=socket))
     patch.setattr(kernel_log, "KernelLog", lambda: bench.log)
+    for name in ("remember", "put_back"):
+        function = getattr(dirty_limits, name)
+        patch.setattr(dirty_limits, name, partial(function, path / "run" / "dirty", bench.proc))
     patch.setattr(serial_login, "Login", partial(serial_login.Login, command=("/nonexistent",)))
     patch.setattr(console, "Panel", partial(console.Panel, sys=bench.sys, dev=bench.dev))
     Daemon = __import__("gadgetd.daemon").daemon.Daemon
-    patch.setattr("gadgetd.daemon.Daemon", partial(Daemon, proc=bench.proc))
+    patch.setattr("gadgetd.daemon.Daemon", partial(Daemon, proc=bench.proc, sys=bench.sys))
     told = []
 
     def talk():
@@ -87,6 +90,7 @@ def test_from_start_to_sigterm_and_nothing_is_left(tmp_path: Path) -> None:
         tmp_path,
         """
         bench.add("mmcblk0")
+        (bench.proc / "sys" / "vm" / "dirty_ratio").write_text("20\\n")
         def scenario():
             told.append(status()["message"])
             bench.add("nvme0n1")
@@ -104,6 +108,8 @@ def test_from_start_to_sigterm_and_nothing_is_left(tmp_path: Path) -> None:
         atexit.register(lambda: (path / "left").write_text(left()))
         """,
     ) == ["1 disk exported", ["mmcblk0"], {"0": "mmcblk0", "1": "nvme0n1"}, False]
+    # The machine is as it was.
+    assert (tmp_path / "board" / "proc" / "sys" / "vm" / "dirty_ratio").read_text() == "20\n"
     assert (tmp_path / "left").read_text() == "([], ['lock'])"
 
 
@@ -187,6 +193,24 @@ def test_without_a_socket_the_disks_are_exported_all_the_same(tmp_path: Path) ->
                 wait_for(lambda: bench.files() == {0: "mmcblk0"})
             """,
             complaint,
+        )
+        == []
+    )
+
+
+def test_a_signal_that_comes_before_anybody_listens_ends_it_in_order(tmp_path: Path) -> None:
+    # What an earlier run left may be with a host by then.
+    assert (
+        run(
+            tmp_path,
+            """
+            bench.add("mmcblk0")
+            def scan():
+                signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+                return bench.scan
+            patch.setattr(main, "BlockScan", scan)
+            talk = lambda: None
+            """,
         )
         == []
     )
