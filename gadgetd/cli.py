@@ -19,7 +19,7 @@ OK, FAILED, USAGE, BAD_CONFIG, NO_DAEMON = 0, 1, 2, 3, 4
 
 _DESCRIPTION = """\
 Exports this board's eMMC, SD and NVMe to the PC on its USB cable, as USB disks.
-Without a command: run."""
+Without a command, on a board: run."""
 
 _EPILOG = f"""\
 exit codes:
@@ -35,9 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code. Errors become one sentence and a hint."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if words in ([], ["run"]):
+        if words == ["run"] or (not words and _on_a_board()):
             # What init starts. It does not pay for argparse.
             return _run(CONFIG)
+        if not words:
+            _parser().print_usage(sys.stderr)
+            return _complain(
+                "this is no board: it has no USB device controller",
+                "gadgetd --help; to export this machine's disks all the same: gadgetd run",
+                USAGE,
+            )
         code = _dispatch(words)
         sys.stdout.flush()
     except ConfigError as error:
@@ -65,6 +72,13 @@ def _complain_all(error: ConfigError) -> int:
     for other in (error, *error.also)[:-1]:
         _complain(other.message, "", BAD_CONFIG)
     return _complain((error, *error.also)[-1].message, error.hint, BAD_CONFIG)
+
+
+def _on_a_board() -> bool:
+    """Whether there is a controller, or init started us: one that is slow may come yet."""
+    from gadgetd.usb.controllers import controllers
+
+    return os.getppid() == 1 or bool(controllers())
 
 
 def _code(error: GadgetdError) -> int:
@@ -234,6 +248,8 @@ def _stop(_options: argparse.Namespace) -> int:
     from gadgetd.control import client
 
     answer = client.send("stop")
+    if "refused" in answer:
+        raise GadgetdError(answer["refused"], hint="see gadgetd status and dmesg")
     if answer["safe"]:
         print("stopped: all that the host wrote is on the disks")
     elif answer["flushed"]:

@@ -193,18 +193,18 @@ def test_the_help_of_each_command_says_what_matters(
 # run
 
 
-def test_run_is_the_default_and_takes_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_takes_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Path] = []
     monkeypatch.setattr(main_module, "run", ran.append)
-    for words in ([], ["run"], ["run", "--config", "other.yaml"]):
+    for words in (["run"], ["run", "--config", "other.yaml"]):
         assert main(words) == OK
-    assert ran == [CONFIG, CONFIG, Path("other.yaml")]
+    assert ran == [CONFIG, Path("other.yaml")]
 
 
 def test_the_words_of_the_process_are_taken_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Path] = []
     monkeypatch.setattr(main_module, "run", ran.append)
-    monkeypatch.setattr(sys, "argv", ["gadgetd"])
+    monkeypatch.setattr(sys, "argv", ["gadgetd", "run"])
     assert main() == OK
     assert ran == [CONFIG]
 
@@ -558,3 +558,24 @@ def test_a_good_file_that_is_not_used_yet_says_how_to_have_it_used(
     monkeypatch.setattr("gadgetd.cli.CONFIG", path)
     assert main(["check", str(path)]) == OK
     assert capsys.readouterr().out == f"{path}: good; to use it: gadgetd reload\n"
+
+
+@pytest.mark.parametrize(
+    ("udcs", "parent", "runs"), [((), 4711, False), (("x",), 4711, True), ((), 1, True)]
+)
+def test_without_a_command_it_runs_on_a_board_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    udcs: tuple[str, ...],
+    parent: int,
+    runs: bool,
+) -> None:
+    started: list[Path] = []
+    monkeypatch.setattr("gadgetd.usb.controllers.controllers", lambda: udcs)
+    monkeypatch.setattr(os, "getppid", lambda: parent)
+    monkeypatch.setattr("gadgetd.main.run", started.append)
+    assert main([]) == (OK if runs else USAGE)
+    assert bool(started) is runs
+    said = capsys.readouterr().err
+    assert ("usage: gadgetd" in said) is not runs
+    assert ("this is no board: it has no USB device controller" in said) is not runs
