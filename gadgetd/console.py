@@ -11,7 +11,7 @@ from pathlib import Path
 from gadgetd.config.settings import AUTO, NONE, Config, Consoles, UartLines
 from gadgetd.errors import Problem
 from gadgetd.eventloop import WRITABLE, Loop, Timer
-from gadgetd.led import Blinker, find, pattern_for
+from gadgetd.led import Blinker, find, give_back, pattern_for
 from gadgetd.show.events import Event, events
 from gadgetd.show.screen import Screen
 from gadgetd.show.tty import is_terminal
@@ -215,6 +215,7 @@ class Panel:
             self._led = config.led
             self._blinker.release()
             self._blinker = Blinker(None)
+            give_back(self._sys / "class" / "leds", self._led_memory)
             self._look_for_led()
 
     def show(self, status: Status) -> None:

@@ -252,3 +252,13 @@ class Blinker:
     def _fail(self) -> None:
         self.failed = True
         self._due = None
+
+
+def give_back(sys_leds: Path, kept: Path | None) -> None:
+    """Give the LED that a killed daemon used its trigger back, whichever is used from now on."""
+    try:
+        name = kept.read_text("utf-8", "replace").partition(" ")[0] if kept else ""
+    except OSError:
+        return
+    if name not in ("", ".", "..") and "/" not in name and (sys_leds / name).is_dir():
+        Blinker(sys_leds / name, kept=kept).release()

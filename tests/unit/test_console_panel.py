@@ -104,6 +104,15 @@ def test_a_status_that_says_nothing_gives_the_led_back(desk: Desk) -> None:
     assert desk.brightness().startswith("1")
 
 
+def test_led_none_gives_back_the_led_that_a_killed_daemon_used(desk: Desk) -> None:
+    (desk.led / "trigger").write_text("none mmc0 [timer]\n")
+    memory = desk.led.parent / "memory"
+    memory.write_text("ACT mmc0\n")
+    desk.panel._led_memory = memory
+    desk.panel.choose(desk.config._replace(consoles=Consoles("none", "none"), led="none"))
+    assert (desk.led / "trigger").read_text().startswith("mmc0")
+
+
 @pytest.mark.parametrize("wanted", ["auto", "ACT"])
 def test_a_led_that_comes_late_is_found_and_says_what_there_is_to_say(
     desk: Desk, wanted: str

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gadgetd.errors import Problem
-from gadgetd.led import BOUND, ERROR, SAFE, Blinker, Pattern, find, pattern_for
+from gadgetd.led import BOUND, ERROR, SAFE, Blinker, Pattern, find, give_back, pattern_for
 from gadgetd.status import Life, Phase
 from tests.unit.statuses import nvme, status
 
@@ -228,6 +228,22 @@ def test_a_new_pattern_replaces_the_running_one_at_once(tmp_path: Path) -> None:
     assert (5.0, "trigger", "none") in kernel.writes
 
 
+def test_the_kernel_s_blinking_begins_anew_after_an_earlier_pattern(tmp_path: Path) -> None:
+    # `none` ends what blinks already, whose delays the trigger would go on with for a while.
+    led = make_led(tmp_path, "ACT", "none [mmc0] timer")
+    for delay in ("delay_on", "delay_off"):
+        (led / delay).touch()
+    kernel = Kernel()
+    Blinker(led, kernel.write).start(SAFE, 0.0)
+    assert [(what, value) for _, what, value in kernel.writes] == [
+        ("trigger", "none"),
+        ("brightness", "255"),
+        ("trigger", "timer"),
+        ("delay_on", "1000"),
+        ("delay_off", "1000"),
+    ]
+
+
 def test_a_led_that_vanishes_is_a_flag_and_comes_back_with_the_next_pattern(
     tmp_path: Path,
 ) -> None:
@@ -292,6 +308,25 @@ def test_a_killed_daemon_s_pattern_ends_when_its_successor_has_nothing_to_say(
     (led / "trigger").write_text("none mmc0 [timer]\n")
     Blinker(led, kept=kept).release()
     assert (led / "trigger").read_text().startswith("mmc0")
+
+
+@pytest.mark.parametrize("name", ["ACT", "PWR"])
+def test_a_led_that_is_not_used_any_more_is_given_back(tmp_path: Path, name: str) -> None:
+    led, kept = make_led(tmp_path, name), tmp_path / "led"
+    Blinker(led, kept=kept).start(SAFE, 0.0)
+    (led / "trigger").write_text("none mmc0 [timer]\n")
+    give_back(tmp_path, kept)
+    assert (led / "trigger").read_text().startswith("mmc0")
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("remembered", ["", "../x mmc0\n", "GONE mmc0\n", "\xff", ". mmc0"])
+def test_what_cannot_be_given_back_is_left(tmp_path: Path, remembered: str) -> None:
+    make_led(tmp_path, "ACT")
+    (tmp_path / "led").write_text(remembered)
+    give_back(tmp_path, tmp_path / "led")
+    give_back(tmp_path, tmp_path / "nothing")
+    give_back(tmp_path, None)
 
 
 @pytest.mark.parametrize("remembered", ["ACT default-on\n", "PWR default-on\n", "ACT", "\xff", ""])
