@@ -290,6 +290,16 @@ def test_a_hash_is_the_sha256_of_the_whole_disk(daemon: FakeDaemon, tmp_path: Pa
     assert [done for done, _ in progress] == sorted(done for done, _ in progress)
 
 
+def test_a_hash_is_of_the_medium_and_not_of_what_ram_remembers(
+    daemon: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    medium = Medium(tmp_path, daemon, b"x" * 512)
+    done: list[object] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, *advice: done.append(advice))
+    client.sha256("0", lambda *_: done.append("read"), medium.sys)
+    assert done == [(0, 0, os.POSIX_FADV_DONTNEED), "read"]
+
+
 @pytest.mark.parametrize("life", [Life.WRITING, Life.FLUSHING, Life.EJECTING])
 def test_a_disk_that_the_host_writes_to_is_not_hashed(
     daemon: FakeDaemon, tmp_path: Path, life: Life

@@ -690,3 +690,22 @@ def test_after_a_logout_the_lines_go_on(session: Session) -> None:
         assert "@gadgetd" in session.until('"seq":2}')
     finally:
         os.close(keep)
+
+
+def test_a_terminal_is_opened_without_becoming_the_daemons_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags: list[int] = []
+    controller, terminal = os.openpty()
+    opened = os.open
+
+    def opening(path: str, how: int) -> int:
+        flags.append(how)
+        return opened(path, how)
+
+    monkeypatch.setattr(os, "open", opening)
+    fd = open_terminal(os.ttyname(terminal))
+    for each in (fd, controller, terminal):
+        os.close(each)
+    assert flags[-1] & os.O_NOCTTY
+    assert flags[-1] & os.O_NONBLOCK

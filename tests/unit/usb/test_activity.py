@@ -88,3 +88,26 @@ def test_a_gadget_built_anew_has_new_threads(proc: Proc) -> None:
     assert activity.busy(1)
     proc.end(90)
     assert not activity.busy(1)
+
+
+@pytest.mark.parametrize(("wake_ups", "busy"), [(2, False), (6, False), (7, True), (8, True)])
+def test_a_question_for_each_medium_is_no_use_and_one_short_read_more_is(
+    proc: Proc, wake_ups: int, busy: bool
+) -> None:
+    # Measured: a question wakes the thread once, and the shortest read three times.
+    proc.thread(70, 100)
+    activity = Activity(proc.path)
+    activity.look()
+    proc.thread(70, 100 + wake_ups)
+    assert activity.busy(2) is busy
+
+
+def test_the_threads_of_a_function_that_was_added_are_found(proc: Proc) -> None:
+    proc.thread(70, 100)
+    activity = Activity(proc.path)
+    activity.look()
+    proc.thread(71, 100)
+    activity.forget()
+    activity.look()
+    proc.thread(71, 200)
+    assert activity.busy(2)

@@ -138,10 +138,19 @@ def test_a_login_starts_on_a_terminal_of_its_own(line: Line) -> None:
     earlier.keep(wanted=False)
 
 
-def test_without_the_terminal_nobody_has_it_open(tmp_path: Path) -> None:
-    # /proc is not even looked at.
-    login = Login(FakeLoop(), proc=tmp_path / "no-proc", tty=tmp_path / "ttyGS0")
-    login.end()
+@pytest.mark.parametrize("there", [True, False])
+def test_without_the_terminal_nobody_has_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    # A descriptor of a terminal that was removed reads as one of its name.
+    tty, ended = tmp_path / "ttyGS0", []
+    (tmp_path / "4711" / "fd").mkdir(parents=True)
+    (tmp_path / "4711" / "fd" / "0").symlink_to(tty)
+    if there:
+        tty.touch()
+    monkeypatch.setattr(os, "kill", lambda pid, _: ended.append(pid))
+    Login(FakeLoop(), proc=tmp_path, tty=tty).end()
+    assert ended == [4711] * there
 
 
 def test_what_a_login_starts_is_ended_by_the_signals_that_python_ignores(tmp_path: Path) -> None:
