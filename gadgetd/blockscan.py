@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pyudev
 
-from gadgetd.disks.card_readers import NO_MEDIUM
 from gadgetd.disks.disk import SECTOR_BYTES, Disk, Found, Kind, Pending
 from gadgetd.usb.gadget import UsbIdentity
 
@@ -240,7 +239,7 @@ def _refusal(device: pyudev.Device, disk: Disk, own: Collection[UsbIdentity]) ->
     if disk.kind is Kind.USB and _seen_as(device) in own:
         return "comes from this gadget itself"
     if disk.size_bytes == 0:
-        return NO_MEDIUM
+        return "no medium (size 0)"
     return ""
 
 

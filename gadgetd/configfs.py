@@ -214,9 +214,8 @@ class ConfigFs:
     def is_locked(self, name: str, number: int) -> bool:
         """Ask whether the host has locked the medium, changing nothing. Errors: GadgetError.
 
-        The kernel looks at the lock before it opens the new file, and lets go of the old one only
-        after that, so the name of no file gives EBUSY or ENOENT. It notes an open one in its log.
-        Source: fsg_store_file and fsg_lun_open in drivers/usb/gadget/function/storage_common.c.
+        The name of no file gives EBUSY or ENOENT, the latter with a line in the kernel's log
+        (source: fsg_store_file, fsg_lun_open in drivers/usb/gadget/function/storage_common.c).
         """
         try:
             self._do("write", self._lun(name, number) / "file", self._kernel.write_apart, NO_FILE)
@@ -247,10 +246,9 @@ class ConfigFs:
                 return None
             functions = tuple(self._read_function(top, each) for each in linked)
         except (OSError, ValueError, GadgetError) as error:
-            if isinstance(error, TimeoutError):  # Something stands.
+            if isinstance(error, TimeoutError):
                 refuse("read file", error)
-            # A tree that is not ours, or that was not finished: ValueError is a strange value.
-            return None
+            return None  # Not ours, or not finished; a strange value gives ValueError.
         return Gadget(**fields, functions=functions, name=name)
 
     def _make_function(self, undo: Undo, top: Path, function: Function) -> None:

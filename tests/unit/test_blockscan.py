@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gadgetd.blockscan import _SUBSYSTEMS, BlockScan, _uses
+from gadgetd.disks.card_readers import NO_MEDIUM
 from gadgetd.disks.disk import Disk, Found, Kind, Pending
 from gadgetd.usb.gadget import UsbIdentity
 from tests.unit.fakes import open_fds
@@ -206,7 +207,7 @@ def test_another_scsi_disk_is_of_no_known_kind_and_may_be_asked_for(boards: Boar
 
 def test_a_card_reader_without_a_card_is_left_out(boards: Boards) -> None:
     recording = usb_disk("sda", "05e3", "0749", "0001").replace("A: size=2097152", "A: size=0")
-    assert refusals(boards(recording)) == {"sda": "no medium (size 0)"}
+    assert refusals(boards(recording)) == {"sda": NO_MEDIUM}
 
 
 def test_what_is_no_disk_of_a_known_kind_is_left_out(boards: Boards) -> None:
