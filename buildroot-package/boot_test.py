@@ -79,9 +79,8 @@ def boot(options: argparse.Namespace, rootfs: Path) -> None:
             time.sleep(0.2)
         require(not machine.running, "poweroff did not end the board")
         for name, size in SIZES.items():
-            with machine.image_path(name).open("rb") as file:
-                arrived = hashlib.sha256(file.read(WRITTEN)).hexdigest()
-            require(arrived == sums[size], f"{name}: what the host wrote is not on the disk")
+            same = arrived(machine.image_path(name)) == sums[size]
+            require(same, f"{name}: what the host wrote is not on the disk")
         print(f"  {WRITTEN // MIB} MiB written by the host to each disk are on it after poweroff")
     text = options.log.read_text(errors="replace")
     require("Traceback" not in text, "gadgetd died")
@@ -107,6 +106,12 @@ def write(host: HostShell, device: str) -> str:
     host.check(f"dd if=/dev/urandom of=/emulator/data bs=1M count={count}", 120)
     host.check(f"dd if=/emulator/data of={device} bs=1M conv=fsync", 120)
     return host.check("sha256sum /emulator/data").split()[0]
+
+
+def arrived(image: Path) -> str:
+    """SHA-256 of as much of a disk's start as the host has written."""
+    with image.open("rb") as file:
+        return hashlib.sha256(file.read(WRITTEN)).hexdigest()
 
 
 def require(condition: bool, otherwise: str) -> None:

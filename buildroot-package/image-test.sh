@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# `make image-test PYTHON`: boots what `make image` has built in the emulator.
+# `make image-test PYTHON`: boots what `make image` has built in the emulator, and on a BCM2711 as
+# QEMU models it, there with the shipped kernel too.
 #
 # The kernel is compiled a second time, from the same sources and configuration with
 # board/cm4/linux-test.config added, because QEMU has no BCM2711 that is a USB device. The root
@@ -57,5 +58,7 @@ if [ "$(cat "$work/kernel.built" 2>/dev/null)" != "$key" ]; then
     echo "$key" >"$work/kernel.built"
 fi
 cd "$here/.."
-PATH="$output/host/bin:$PATH" exec "$python" -B buildroot-package/boot_test.py --kernel "$work/linux/arch/arm64/boot/Image" \
-    --image "$output/images/gadgetd/boot.img" --log "$work/uart.log" "$@"
+export PATH="$output/host/bin:$PATH"
+boot=(--kernel "$work/linux/arch/arm64/boot/Image" --image "$output/images/gadgetd/boot.img")
+"$python" -B buildroot-package/boot_test.py "${boot[@]}" --log "$work/uart.log" "$@"
+"$python" -B buildroot-package/bcm2711_test.py "${boot[@]}" --log "$work/bcm2711.log"
