@@ -11,7 +11,6 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gadgetd.blockscan import BlockScan
 from gadgetd.config.load import ConfigFile
@@ -19,6 +18,7 @@ from gadgetd.config.settings import Config
 from gadgetd.console import Panel
 from gadgetd.disks import card_readers
 from gadgetd.disks.arrival_wait import ArrivalWait
+from gadgetd.disks.checkup import Checkups
 from gadgetd.disks.dirty_limits import limit
 from gadgetd.disks.kernel_log import KernelLog
 from gadgetd.errors import GadgetdError, Problem
@@ -35,15 +35,10 @@ from gadgetd.status import Board, Phase, Status
 from gadgetd.usb.link import Host
 from gadgetd.usb.serial_login import Login
 
-if TYPE_CHECKING:
-    from gadgetd.disks.checkup import Checkups
-
 TICK_S = 0.5
 """How often counters and LUNs are looked at while a host is there: an eject raises no event."""
 REFUSED_S = 60.0
 """After which it is tried again if there is no host: none takes so long to set a gadget up."""
-CHECKUPS_S = 2.0
-"""How long after the first look at the disks they are asked for their health: exporting is over."""
 
 
 class Daemon:
@@ -84,9 +79,8 @@ class Daemon:
         )
         self._alarms = Alarms(loop)
         self.shutdown = Shutdown(exporter.gadget, exporter.drives, exporter.close)
-        self._flushing = Flushing(
-            loop, exporter.drives, self._host, self.shutdown, log, self._on_flushed
-        )
+        drives, flushed = exporter.drives, self._on_flushed
+        self._flushing = Flushing(loop, drives, self._host, self.shutdown, log, flushed)
         insert = partial(self.insert, anew=False)
         self._after_eject = AfterEject(self._alarms, insert, self.stop, power)
         self._after_reload: list[Callable[[], None]] = []
@@ -95,7 +89,7 @@ class Daemon:
         self._limits_refused: tuple[Problem, ...] = ()
         self.outcome = Outcome()
         """What came of the last look at everything."""
-        self.checkups: Checkups | None = None
+        self.checkups = Checkups(loop, self._show)
         self.status = Status(version, Phase.STARTING, "starting", board)
 
     # Start and end
@@ -185,9 +179,6 @@ class Daemon:
                 self._exporter.drives.note_host_ready()
             self._flushing.begin_due()
             self._arm_tick()
-            there = self.outcome.verdicts and not self._arrival_wait.awaited
-            if there and self.checkups is None:
-                self._alarms.set("checkups", CHECKUPS_S, self._begin_checkups, keep=True)
         self._show()
 
     def _reconcile(self) -> Outcome:
@@ -210,7 +201,7 @@ class Daemon:
             found = self._scan.disks(own)
         verdicts = choosing.choose(found, config)
         if self._arrival_wait.awaited and not self._exporter.udc:
-            return Outcome(verdicts)
+            return Outcome(verdicts, put_off=True)
         return self._exporter.reconcile(config, verdicts, self._may_disconnect)
 
     def _forgive(self) -> None:
@@ -263,8 +254,7 @@ class Daemon:
 
     def _on_flushed(self, drive: Drive) -> None:
         if not self.shutdown.stop.begun:
-            all_ejected = self._exporter.all_ejected
-            self._after_eject.flushed(drive, self._file.config, all_ejected=all_ejected)
+            self._after_eject.flushed(drive, self._file.config, self._exporter.all_ejected)
         self._flushing.begin_due()
         if drive.leaving:
             self.reconcile()
@@ -287,12 +277,6 @@ class Daemon:
 
     # What is shown
 
-    def _begin_checkups(self) -> None:
-        from gadgetd.disks.checkup import Checkups  # Not above: the start would wait for it.
-
-        self.checkups = Checkups(self._loop, self._show)
-        self._show()
-
     @property
     def drives(self) -> list[Drive]:
         """All that is exported, by LUN."""
@@ -300,7 +284,6 @@ class Daemon:
 
     def _show(self, *, starting: bool = False) -> None:
         self._host.refresh()
-        disks = [verdict.disk for verdict in self.outcome.verdicts]
         facts = snapshot.Facts(
             config=self._file.config,
             config_error=self._file.error,
@@ -312,7 +295,7 @@ class Daemon:
             link=self._host.link,
             locked=self.reconnect.locked,
             serial_console=self._login.tty,
-            health=self.checkups.follow(disks) if self.checkups is not None else {},
+            health=self.checkups.follow(self.outcome.disks),
             advice=(*self._limits_refused, *self._panel.advice),
         )
         self.status = snapshot.status_of(facts, self.status)

@@ -47,8 +47,7 @@ class Commands:
 
     def _status(self, _request: Request, reply: Reply) -> None:
         reply({"ok": True, "status": to_json(self._daemon.status)})
-        if self._daemon.checkups is not None:
-            self._daemon.checkups.ask(HEALTH_AGE_S)
+        self._daemon.checkups.ask(HEALTH_AGE_S)
 
     def _log(self, _request: Request, reply: Reply) -> None:
         reply({"ok": True, "lines": list(self._panel.log)})

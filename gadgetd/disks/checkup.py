@@ -1,17 +1,23 @@
-"""Asks the disks for their health from the loop, one after the other, and keeps the answers."""
+"""Asks the disks for their health from the loop, one after the other, and keeps the answers.
+
+How a disk is asked is imported with the first question: nobody's start waits for that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gadgetd.disks.disk import Disk, Health, Kind
-from gadgetd.disks.health import Question, can_tell, read_emmc
 from gadgetd.eventloop import Alarms, Loop, Timer
 
-SETTLE_S = 1.0
-"""How long a disk that has come is left alone: the host looks at it first."""
+if TYPE_CHECKING:
+    from gadgetd.disks.health import Question
+
+SETTLE_S = 3.0
+"""How long a disk that has come is left alone: it is exported, and the host looks at it, first."""
 HOUR_S = 3600.0
 PATIENCE_S = 5.0
 """How long a disk may take before the next is asked. Its answer counts whenever it comes."""
@@ -41,7 +47,7 @@ class Checkups:
 
     def follow(self, disks: Iterable[Disk]) -> Mapping[Disk, Health | None]:
         """Give what these have told. New ones are asked a moment from now, old ones forgotten."""
-        there = tuple(disk for disk in disks if can_tell(disk))
+        there = tuple(disk for disk in disks if disk.kind in (Kind.EMMC, Kind.NVME))
         if there != self._there:
             self._change(there)
         return self.known
@@ -65,6 +71,8 @@ class Checkups:
         self._next()
 
     def _next(self) -> None:
+        from gadgetd.disks.health import read_emmc
+
         while self._turn is None and self._waiting:
             disk = self._waiting.pop(0)
             if disk.kind is Kind.EMMC:
@@ -73,8 +81,10 @@ class Checkups:
                 self._begin(disk)
 
     def _begin(self, disk: Disk) -> None:
+        from gadgetd.disks import health
+
         try:
-            question = Question(disk)
+            question = health.Question(disk)
         except OSError:
             return  # No room for another process. It is asked again the next time.
         self._turn = disk

@@ -120,11 +120,6 @@ def ask(disks: Sequence[Disk], patience_s: float = 5.0) -> dict[Disk, Health | N
     return health
 
 
-def can_tell(disk: Disk) -> bool:
-    """Whether it is a disk of a kind that may tell of its health, and how is known here."""
-    return disk.kind in (Kind.EMMC, Kind.NVME)
-
-
 def _tell(node: Path, answer: int) -> None:
     """Write a disk's SMART log into a pipe, or nothing if the disk refuses. Raises OSError."""
     disk = os.open(node, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -42,7 +42,7 @@ class AfterEject:
         self._stop = stop
         self._power = power
 
-    def flushed(self, drive: Drive, config: Config | None, *, all_ejected: bool) -> None:
+    def flushed(self, drive: Drive, config: Config | None, all_ejected: bool) -> None:
         """Do what is asked for. What a person has ejected on the board stays out."""
         if config is None or drive.life is not Life.EJECTED or not drive.ejected_by_host:
             return

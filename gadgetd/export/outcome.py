@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
-from gadgetd.disks.disk import Verdict
+from gadgetd.disks.disk import Disk, Verdict
 from gadgetd.errors import GadgetdError, GadgetError
 from gadgetd.export.drive import Drive
 
@@ -30,6 +30,8 @@ class Outcome(NamedTuple):
 
     verdicts: tuple[Verdict, ...] = ()
     """Of every disk: one that could not be held is not exported, and says why."""
+    put_off: bool = False
+    """Nothing was done yet, for the sake of a disk that is on its way."""
     waits: Waits = Waits.NOTHING
     locked: tuple[str, ...] = ()
     """The disks whose LUN is to change and cannot, for the host has locked the medium."""
@@ -46,6 +48,11 @@ class Outcome(NamedTuple):
     `Exporter.forgive`."""
     left_out: bool = False
     """A disk that the gadget cannot open is not tried again, likewise."""
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """All that there are, once they are exported as far as they can be."""
+        return () if self.put_off else tuple(verdict.disk for verdict in self.verdicts)
 
     def after(self, before: Outcome) -> Outcome:
         """Give it as it is after an earlier one: what waited before an error does so still."""

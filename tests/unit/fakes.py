@@ -24,7 +24,7 @@ from gadgetd.config.settings import Config
 from gadgetd.configfs import ConfigFs
 from gadgetd.console import Panel
 from gadgetd.daemon import Daemon
-from gadgetd.disks import checkup
+from gadgetd.disks import health
 from gadgetd.disks.disk import Disk, Found, Health, Kind, Pending
 from gadgetd.disks.health import Question
 from gadgetd.disks.hold import Hold, hold
@@ -333,7 +333,7 @@ class Bench:
         self.health: dict[str, Health] = {}
         """What NVMe disks tell of their wear. Of one that is not here nobody knows to ask."""
         self.questions: list[str] = []
-        monkeypatch.setattr(checkup, "Question", self._question)
+        monkeypatch.setattr(health, "Question", self._question)
         self.add_udc(CONTROLLER)
 
     # The board

@@ -13,7 +13,7 @@ import pytest
 from gadgetd.config.settings import Usb
 from gadgetd.configfs import ConfigFs
 from gadgetd.control.commands import Commands
-from gadgetd.daemon import CHECKUPS_S, TICK_S, Daemon
+from gadgetd.daemon import TICK_S, Daemon
 from gadgetd.disks.card_readers import NO_MEDIUM
 from gadgetd.disks.checkup import SETTLE_S
 from gadgetd.disks.disk import Found, Health, Kind, Pending
@@ -594,7 +594,7 @@ def test_a_disk_that_waits_for_a_slow_flush_alone_costs_no_more_than_an_idle_hos
     bench: Bench,
 ) -> None:
     boot(bench, "mmcblk0")
-    bench.loop.run_for(CHECKUPS_S + SETTLE_S)
+    bench.loop.run_for(SETTLE_S)
     bench.flush_result = None
     host_ejects(bench, 0)
     assert bench.loop.run_for(60) <= 120
@@ -1729,7 +1729,7 @@ def test_a_worn_disk_is_told_once_the_disks_are_exported_and_in_the_status_too(
     daemon = boot(bench, "mmcblk0", "nvme0n1")
     assert daemon.status.phase is Phase.EXPORTED
     assert bench.questions == []
-    bench.loop.run_for(CHECKUPS_S + SETTLE_S + 0.5)
+    bench.loop.run_for(SETTLE_S + 0.5)
     assert bench.questions == ["nvme0n1"]
     assert "nvme0n1 is worn out to 93 %" in advice(daemon)
     assert [row.health for row in daemon.status.disks] == [None, WORN]
@@ -1743,7 +1743,7 @@ def test_no_disk_is_asked_while_others_are_waited_for(bench: Bench) -> None:
     assert bench.questions == []
     bench.scan.on_their_way = []
     bench.scan.announce()
-    bench.loop.run_for(CHECKUPS_S + SETTLE_S + 0.5)
+    bench.loop.run_for(SETTLE_S + 0.5)
     assert bench.questions == ["nvme0n1"]
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gadgetd.disks import checkup
+from gadgetd.disks import health
 from gadgetd.disks.checkup import HOUR_S, PATIENCE_S, SETTLE_S, Checkups
 from gadgetd.disks.disk import Disk, Health, Kind
-from gadgetd.disks.health import Question
 from tests.unit.fakes import FakeLoop, FakeQuestion
 
 GOOD, WORN = Health(worn_percent=1), Health(worn_percent=95)
@@ -32,7 +31,7 @@ class Clinic:
     def _changed(self) -> None:
         self.changes += 1
 
-    def question(self, disk: Disk) -> Question:
+    def question(self, disk: Disk) -> health.Question:
         if self.refuse:
             raise OSError(11, "Resource temporarily unavailable")
         question = FakeQuestion(disk)
@@ -52,7 +51,7 @@ class Clinic:
 @pytest.fixture
 def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clinic:
     clinic = Clinic(tmp_path)
-    monkeypatch.setattr(checkup, "Question", clinic.question)
+    monkeypatch.setattr(health, "Question", clinic.question)
     return clinic
 
 
