@@ -15,7 +15,6 @@ from pathlib import Path
 from gadgetd.blockscan import BlockScan
 from gadgetd.config.load import ConfigFile
 from gadgetd.config.settings import Config
-from gadgetd.console import Panel
 from gadgetd.disks import card_readers
 from gadgetd.disks.arrival_wait import ArrivalWait
 from gadgetd.disks.checkup import Checkups
@@ -52,7 +51,7 @@ class Daemon:
         version: str,
         scan: BlockScan,
         exporter: Exporter,
-        panel: Panel,
+        panel: snapshot.Display,
         login: Login,
         log: KernelLog,
         *,

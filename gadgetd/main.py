@@ -49,7 +49,7 @@ def run(config: Path) -> None:
     watch_signals(loop, dict(zip(_SIGNALS, (ended, ended, daemon.reload), strict=True)))
     # Before the start: a command that comes meanwhile waits, instead of hearing that none runs.
     try:
-        server = Server(loop, Commands(daemon, panel).handle)
+        server = Server(loop, Commands(daemon, panel.log).handle)
     except OSError as error:
         # The disks matter more than the commands.
         server = None

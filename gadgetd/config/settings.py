@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gadgetd.disks.disk import Disk, Kind
+from gadgetd.errors import ConfigError, Problem
 
 CONFIG = Path("/etc/gadgetd.yaml")
 
@@ -142,3 +143,8 @@ class Config(NamedTuple):
     def where(self, rule: DiskRule | DiskMatch) -> str:
         """Where a rule of this configuration stands, `/etc/gadgetd.yaml:12`, or `the default`."""
         return f"{self.source}:{rule.line}" if self.source and rule.line else "the default"
+
+
+def is_lock(error: ConfigError | Problem | None) -> bool:
+    """Whether it is the board lock, whose error has no line: nothing in the file is wrong."""
+    return error is not None and error.key == BOARDS and not error.line

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from gadgetd.console import Panel
 from gadgetd.control.server import Reply
 from gadgetd.daemon import Daemon
 from gadgetd.errors import ControlError
@@ -20,11 +19,14 @@ Request = dict[str, Any]
 
 
 class Commands:
-    """Handles requests of the shape that control.py describes. Raises ControlError to refuse."""
+    """Handles requests of the shape that server.py describes. Raises ControlError to refuse.
 
-    def __init__(self, daemon: Daemon, panel: Panel) -> None:
+    `log` are the events so far, a line each.
+    """
+
+    def __init__(self, daemon: Daemon, log: Iterable[str]) -> None:
         self._daemon = daemon
-        self._panel = panel
+        self._events = log
         self._table: dict[str, Callable[[Request, Reply], None]] = {
             "status": self._status,
             "log": self._log,
@@ -50,7 +52,7 @@ class Commands:
         self._daemon.checkups.ask(HEALTH_AGE_S)
 
     def _log(self, _request: Request, reply: Reply) -> None:
-        reply({"ok": True, "lines": list(self._panel.log)})
+        reply({"ok": True, "lines": list(self._events)})
 
     def _eject(self, request: Request, reply: Reply) -> None:
         drive = self._find(request)

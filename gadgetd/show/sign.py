@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gadgetd.show.snapshot import is_lock
+from gadgetd.config.settings import is_lock
 from gadgetd.status import Life, Phase, Status
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from gadgetd.config.settings import AUTO, BOARDS, Config
+from gadgetd.config.settings import AUTO, Config, is_lock
 from gadgetd.disks.disk import Disk, Health, Pending
 from gadgetd.errors import ConfigError, Problem, problem_of
 from gadgetd.export.drive import Drive
@@ -29,6 +29,20 @@ _TORN = (
     " gadgetd stop, then gadgetd start, begins anew"
 )
 _REFUSED = "the kernel refused the change that was to add it; to try again: gadgetd reload"
+
+
+class Display(Protocol):
+    """Where each status is shown; see console.py."""
+
+    @property
+    def advice(self) -> tuple[Problem, ...]:
+        """What is odd about the consoles or the LED that the configuration names."""
+
+    def choose(self, config: Config) -> None:
+        """Use the consoles and the LED that the configuration names."""
+
+    def show(self, status: Status) -> None:
+        """Show a status everywhere."""
 
 
 class Facts(NamedTuple):
@@ -128,11 +142,6 @@ def _no_controller(facts: Facts, config: Config) -> Problem | None:
     waited = f" after {limit_s:g} s" if limit_s else ""
     # What is missing, for how long, and only then what there is instead.
     return Problem(re.sub("(?=[:;] |$)", waited, facts.exported.note, count=1), hint)
-
-
-def is_lock(error: ConfigError | Problem | None) -> bool:
-    """Whether it is the board lock, whose error has no line: nothing in the file is wrong."""
-    return error is not None and error.key == BOARDS and not error.line
 
 
 def _config_problem(facts: Facts) -> Problem | None:

@@ -52,7 +52,7 @@ class Linked:
             bench.add(name)
         self.bench = bench
         self.daemon = bench.daemon()
-        commands = Commands(self.daemon, bench.panel)
+        commands = Commands(self.daemon, bench.panel.log)
 
         def ask(request: dict[str, object], **_: object) -> dict[str, object]:
             replies: list[dict[str, object]] = []

@@ -1762,7 +1762,7 @@ def test_a_disk_that_comes_late_is_asked_and_one_that_left_is_forgotten(bench: B
 def test_who_asks_for_the_status_has_the_disks_asked_but_not_at_each_look(bench: Bench) -> None:
     bench.health["nvme0n1"] = WORN
     daemon = boot(bench, "nvme0n1")
-    commands = Commands(daemon, bench.panel)
+    commands = Commands(daemon, bench.panel.log)
     bench.loop.run_for(60)
     for _ in range(30):
         commands.handle({"command": "status"}, lambda _: None)

@@ -294,7 +294,7 @@ class TestNothingIsCalledSafeThatIsNot:
         bench.flush_result = None
         daemon.stop(lambda: None)
         with pytest.raises(ControlError, match="stopping"):
-            Commands(daemon, bench.panel).handle({"command": "insert", "disk": "1"}, _nobody)
+            Commands(daemon, bench.panel.log).handle({"command": "insert", "disk": "1"}, _nobody)
 
     def test_a_flush_that_could_not_be_forked_is_not_forgotten(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch

@@ -24,7 +24,7 @@ class Shell:
             bench.add(name)
         self.bench = bench
         self.daemon: Daemon = bench.daemon()
-        self.commands = Commands(self.daemon, bench.panel)
+        self.commands = Commands(self.daemon, bench.panel.log)
         self.replies: list[dict[str, Any]] = []
 
     def __call__(self, command: str, **fields: object) -> dict[str, Any] | None:

@@ -105,7 +105,7 @@ class TestAttach:
         bench.lun(0).locked = True
         bench.add("nvme0n1")
         bench.loop.settle()
-        commands = Commands(daemon, bench.panel)
+        commands = Commands(daemon, bench.panel.log)
         replies: list[dict[str, Any]] = []
         commands.handle({"command": "attach"}, replies.append)
         assert replies[-1]["disks"] == ["mmcblk0"]
@@ -122,7 +122,7 @@ class TestAttach:
     def test_when_nothing_waits_it_says_so(self, bench: Bench) -> None:
         daemon = boot(bench, "mmcblk0")
         with pytest.raises(ControlError, match="nothing waits"):
-            Commands(daemon, bench.panel).handle({"command": "attach"}, lambda _: None)
+            Commands(daemon, bench.panel.log).handle({"command": "attach"}, lambda _: None)
 
 
 def test_a_failed_flush_outlives_sigterm_and_the_next_daemon(bench: Bench) -> None:
