@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from gadgetd.blockscan import BlockScan
@@ -66,9 +65,7 @@ class Daemon:
         self._panel = panel
         self._login = login
         self._log = log
-        self._proc = proc
-        self._sys = sys
-        self.reconnect = Reconnect(loop.clock, exporter.gadget, proc)
+        self._proc, self._sys = proc, sys
         self._host = Host(
             loop,
             exporter.gadget.controllers,
@@ -76,14 +73,14 @@ class Daemon:
             left=self._on_host_left,
             changed=self._on_host_changed,
         )
-        self._alarms = Alarms(loop)
-        self.shutdown = Shutdown(exporter.gadget, exporter.drives, exporter.close)
         drives, flushed = exporter.drives, self._on_flushed
+        self.reconnect = Reconnect(loop.clock, exporter.gadget, drives, self._host, proc)
+        self._alarms = Alarms(loop)
+        self.shutdown = Shutdown(exporter.gadget, drives, exporter.close)
         self._flushing = Flushing(loop, drives, self._host, self.shutdown, log, flushed)
-        insert = partial(self.insert, anew=False)
-        self._after_eject = AfterEject(self._alarms, insert, self.stop, power)
+        self._after_eject = AfterEject(self._alarms, self.insert, self.stop, power)
         self._after_reload: list[Callable[[], None]] = []
-        self.board_reads = BoardReads(loop, exporter.drives, self._arm_tick)
+        self.board_reads = BoardReads(loop, drives, self._arm_tick)
         self._arrival_wait = ArrivalWait()
         self._limits_refused: tuple[Problem, ...] = ()
         self.outcome = Outcome()
@@ -105,7 +102,8 @@ class Daemon:
 
     def stop(self, then: Callable[[], None]) -> None:
         """Take the disks from the host, flush them, take the gadget down, then call `then`."""
-        self.reconnect.take(self.drives if self._host.lately else ())
+        if self._host.lately:
+            self.reconnect.take()
         if not self.shutdown.begin(then, host=self._host.lately):
             return
         self.outcome = self.outcome._replace(waits=Waits.NOTHING)
@@ -201,22 +199,17 @@ class Daemon:
         verdicts = choosing.choose(found, config)
         if self._arrival_wait.awaited and not self._exporter.udc:
             return Outcome(verdicts, put_off=True)
-        return self._exporter.reconcile(config, verdicts, self._may_disconnect)
+        return self._exporter.reconcile(config, verdicts, self.reconnect.allowed)
 
     def _forgive(self) -> None:
         if not self._host.ready:
             self._exporter.forgive()
         self.reconcile()
 
-    def _may_disconnect(self) -> bool:
-        if not self._host.follows(self._exporter.udc):
-            return False  # Taken over from an earlier run: what its host does is not known.
-        return self._host.gone or self.reconnect.allowed(self.drives, awake=self._host.up)
-
     # What the host does
 
     def _on_host_arrived(self) -> None:
-        if self.reconnect.arrived(self.drives, self._host.away_s):
+        if self.reconnect.arrived():
             self._exporter.drives.insert_ejected()
         self._exporter.drives.note_host_ready()
         self._alarms.set("apply", 0, self.reconcile)
@@ -243,10 +236,10 @@ class Daemon:
             # Kept, or the ticks would put it off for ever.
             self._alarms.set("retry", RETRY_S, self.reconcile, keep=True)
         self._flushing.begin_due()
-        if self.outcome.waits is Waits.IDLE and self._may_disconnect():
+        if self.outcome.waits is Waits.IDLE and self.reconnect.allowed():
             self.reconcile()
         self._show()
-        self.reconnect.look(self.drives, awake=self._host.up)
+        self.reconnect.look()
         self._arm_tick()
 
     # Flushing and ejecting

@@ -79,7 +79,7 @@ class Commands:
             raise ControlError("nothing waits for the host to let go of the disks")
         with_host = [drive.name for drive in self._daemon.drives if drive.inserted]
         if request.get("confirmed"):
-            with self._daemon.reconnect.forced(self._daemon.drives):
+            with self._daemon.reconnect.forced():
                 self._daemon.reconcile()
         reply({"ok": True, "disks": with_host, "status": to_json(self._daemon.status)})
 

@@ -33,7 +33,7 @@ class AfterEject:
     def __init__(
         self,
         alarms: Alarms,
-        insert: Callable[[Drive], None],
+        insert: Callable[..., None],
         stop: Callable[[Callable[[], None]], None],
         power: Callable[[signal.Signals], None],
     ) -> None:
@@ -55,7 +55,7 @@ class AfterEject:
     def _reinsert(self, drive: Drive) -> None:
         # It may have been inserted meanwhile, and ejected by somebody else.
         if drive.life is Life.EJECTED and drive.ejected_by_host:
-            self._insert(drive)
+            self._insert(drive, anew=False)
 
 
 class Shutdown:

@@ -6,15 +6,16 @@ meanwhile and does not say so: a quiet disk is not a free one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gadgetd.eventloop import Clock
 from gadgetd.export.drive import QUIET_S, Drive
+from gadgetd.export.drives import Drives
 from gadgetd.export.own_gadget import OwnGadget
 from gadgetd.usb.activity import Activity
-from gadgetd.usb.link import GONE_S, INTERRUPTION_S
+from gadgetd.usb.link import GONE_S, INTERRUPTION_S, Host
 
 LET_GO_S = 35.0
 """A host that has sent no command for so long has no unwritten data of its own any more: Linux
@@ -35,9 +36,18 @@ SET_UP_S = 60.0
 class Reconnect:
     """Follows for how long the host has left the disks alone. Call `look` while a host is there."""
 
-    def __init__(self, clock: Clock, gadget: OwnGadget, proc: Path = Path("/proc")) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        gadget: OwnGadget,
+        drives: Drives,
+        host: Host,
+        proc: Path = Path("/proc"),
+    ) -> None:
         self._clock = clock
         self._gadget = gadget
+        self._drives = drives
+        self._host = host
         self._activity = Activity(proc)
         self._used_at = clock()
         self._stirred_at = self._asked_at = float("-inf")
@@ -51,16 +61,16 @@ class Reconnect:
         self.locked: tuple[str, ...] = ()
         """The disks that the host has open, as far as is known."""
 
-    def look(self, drives: Sequence[Drive], *, awake: bool) -> None:
+    def look(self) -> None:
         """Note whether the host has used a disk since the last look, or could not have."""
         if self._activity.busy(0):
             self._stirred_at = self._clock()
-        if not awake or self._in_use(drives):
+        if not self._host.up or self._in_use():
             self.used()
         elif self._unasked and self._clock() - max(self._used_at + ASK_S, self._asked_at) >= 0:
             # A lock that is not seen before a reset clears it is never seen.
             self._asked_at, self._unasked = self._clock() + ASK_AGAIN_S, False
-            self._ask(drives)
+            self._ask()
         if not self._wanted:
             self._wanted_at = None
         self._wanted = False
@@ -71,17 +81,17 @@ class Reconnect:
         self._used_at = self._clock()
         self._unasked = True
 
-    def arrived(self, drives: Sequence[Drive], away_s: float) -> bool:
-        """Note that a host has set the gadget up after `away_s` seconds without one.
+    def arrived(self) -> bool:
+        """Note that a host has set the gadget up.
 
-        It is infinity for the first host that this daemon sees.
         Returns whether it gets back what was ejected: if somebody has plugged it in, and neither
         if it was we who disconnected it nor if it has only reset the bus.
         """
         self.used()
+        away_s = self._host.away_s  # Infinity for the first host that this daemon sees.
         ours = self._clock() < self._ours_until
         self._ours_until = float("-inf")
-        for drive in drives:
+        for drive in self._drives.values():
             if ours or GONE_S <= away_s < float("inf"):  # An earlier daemon knew this host.
                 drive.forget_host()
             elif drive.inserted and away_s < GONE_S:
@@ -94,20 +104,24 @@ class Reconnect:
         if host:
             self._ours_until = self._clock() + SET_UP_S
 
-    def allowed(self, drives: Sequence[Drive], *, awake: bool) -> bool:
-        """Tell whether a host that is there has let go of every disk, or may be disconnected.
+    def allowed(self) -> bool:
+        """Tell whether the host has let go of every disk, or may be disconnected, or there is none.
 
-        One that is not `awake` says nothing by its silence, nor does the lock: it sleeps with its
+        One that is not awake says nothing by its silence, nor does the lock: it sleeps with its
         data, or resets the bus, at which the kernel forgets the lock (source: handle_exception in
         drivers/usb/gadget/function/f_mass_storage.c). So a disk that was seen locked, or has been
         through a reset, counts as open until the host ejects it or is another one.
         """
-        self.locked = ()
+        if not self._host.follows(self._gadget.udc):
+            return False  # Taken over from an earlier run: what its host does is not known.
+        if self._host.gone:
+            return True
+        awake, self.locked = self._host.up, ()
         if self.attach:
             return True
-        if self._in_use(drives):
+        if self._in_use():
             return False
-        if not any(drive.inserted for drive in drives):
+        if not any(drive.inserted for drive in self._drives.values()):
             return True  # All are ejected.
         now, self._wanted = self._clock(), True
         if self._wanted_at is None:
@@ -121,13 +135,13 @@ class Reconnect:
         if stirs and now - self._wanted_at < SURE_S:
             return False  # It may have begun to write.
         # Last, for the kernel is asked: a host that has a disk open locks it.
-        self.locked = _open(drives) or self._ask(drives)
+        self.locked = self._open() or self._ask()
         return not self.locked
 
     @contextmanager
-    def forced(self, drives: Sequence[Drive]) -> Iterator[None]:
+    def forced(self) -> Iterator[None]:
         """Allow it, whatever the host may lose, and note which disks may lack what it held."""
-        doubted = self.take(drives)
+        doubted = self.take()
         ours, self.attach = self._ours_until, True
         try:
             yield
@@ -137,13 +151,14 @@ class Reconnect:
                 for drive in doubted:
                     drive.torn = False
 
-    def take(self, drives: Sequence[Drive]) -> list[Drive]:
+    def take(self) -> list[Drive]:
         """Note of which disks a host that is there may hold data, as they are taken from it now.
 
         It has them open, or has written to them, and used one lately. Returns those of which it
         was not noted yet.
         """
-        locked = {*self._ask(drives), *_open(drives)}
+        drives = self._drives.in_order
+        locked = {*self._ask(), *self._open()}
         lately = self._clock() - self._used_at < LET_GO_S
         shown = sum(drive.was_shown for drive in drives)
         if self._activity.busy(shown):
@@ -155,10 +170,10 @@ class Reconnect:
             drive.torn = True
         return taken
 
-    def _ask(self, drives: Sequence[Drive]) -> tuple[str, ...]:
+    def _ask(self) -> tuple[str, ...]:
         """Give the disks that the host has locked, or of which that cannot be told."""
         locked = []
-        for drive in drives:
+        for drive in self._drives.in_order:
             if drive.inserted and not drive.opened:
                 answer = self._gadget.is_locked(drive.number)
                 drive.opened = answer is True
@@ -166,11 +181,10 @@ class Reconnect:
                     locked.append(drive.name)
         return tuple(locked)
 
-    def _in_use(self, drives: Sequence[Drive]) -> bool:
-        calm = all(drive.calm for drive in drives)
-        shown = sum(drive.was_shown for drive in drives)
-        return not calm or self._activity.busy(shown)
+    def _in_use(self) -> bool:
+        shown = sum(drive.was_shown for drive in self._drives.values())
+        return not self._drives.calm or self._activity.busy(shown)
 
-
-def _open(drives: Sequence[Drive]) -> tuple[str, ...]:
-    return tuple(e.name for e in drives if e.inserted and (e.opened or e.reset))
+    def _open(self) -> tuple[str, ...]:
+        drives = self._drives.in_order
+        return tuple(d.name for d in drives if d.inserted and (d.opened or d.reset))

@@ -1556,7 +1556,7 @@ def test_a_stop_that_cannot_unbind_keeps_the_disks_says_so_and_can_be_repeated(
         write(path, text)
 
     monkeypatch.setattr(bench.kernel, "write", refusing)
-    commands, replies = Commands(daemon, bench.panel), list[dict[str, object]]()
+    commands, replies = Commands(daemon, bench.panel.log), list[dict[str, object]]()
     commands.handle({"command": "stop"}, replies.append)
     bench.loop.settle()
     words = "not stopped: the host still has the disks; to try again: gadgetd stop"

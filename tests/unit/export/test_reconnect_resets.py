@@ -275,7 +275,7 @@ class TestTakenWhileInUse:
         bench.loop.run_for(LET_GO_S + 5)
         bench.add("nvme0n1")
         bench.loop.settle()
-        commands = Commands(daemon, bench.panel)
+        commands = Commands(daemon, bench.panel.log)
         bench.slow_host = True
         commands.handle({"command": "attach", "confirmed": True}, lambda _: None)
         bench.lun(0).locked = False
@@ -350,7 +350,7 @@ class TestTakenWhileInUse:
         bench.add("nvme0n1")
         bench.loop.settle()
         monkeypatch.setattr(daemon, "reconcile", lambda: None)
-        commands = Commands(daemon, bench.panel)
+        commands = Commands(daemon, bench.panel.log)
         commands.handle({"command": "attach", "confirmed": True}, lambda _: None)
         assert not any(drive.torn for drive in daemon.drives)
 
