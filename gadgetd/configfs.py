@@ -168,11 +168,8 @@ class ConfigFs:
 
     def other_gadgets(self, name: str = "gadgetd") -> Mapping[str, str]:
         """Map each gadget that is not ours to the controller it holds, empty for none."""
-        return {
-            n: self.bound_udc(n)
-            for n in (self._listed(self._gadgets) or ())
-            if not _is_ours(n, name)
-        }
+        others = [each for each in self._names() if not _is_ours(each, name)]
+        return {each: self.bound_udc(each) for each in others}
 
     def lun_file(self, name: str, number: int) -> Path | None:
         """Tell the disk in a LUN; None if it is empty, which is what a host's eject leaves.

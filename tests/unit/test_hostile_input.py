@@ -126,7 +126,7 @@ def test_whatever_is_asked_of_the_daemon_it_answers_and_goes_on(requests: list[A
         bench.add("mmcblk0")
         bench.add("nvme0n1")
         daemon = bench.daemon()
-        commands = Commands(daemon, bench.panel)
+        commands = Commands(daemon, bench.panel.log)
         server = Server(bench.loop, commands.handle, bench.path / "control")
         for request in requests:
             answer = ask(bench, json.dumps(request).encode() + b"\n")
