@@ -180,7 +180,7 @@ def test_nothing_of_a_disk_steers_a_terminal_or_breaks_a_line(disks: list[Any]) 
             bench.add(f"nvme{number}n1", model=model, serial=serial, location=location, **more)
         daemon = bench.daemon()
         said = disks[0][0].encode("utf-8", "replace").decode()
-        for head in ("I/O error, dev nvme0n1, sector 8 op 0x1:(WRITE)", "I/O error, dev "):
+        for head in ("I/O error, dev nvme0n1, sector 8 op 0x0:(READ)", "I/O error, dev "):
             bench.log.say(f"{head}{said}")
         bench.loop.run_for(TICK_S * 3)
         statuses = [None, *bench.panel.statuses]
