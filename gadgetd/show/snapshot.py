@@ -85,7 +85,8 @@ def status_of(facts: Facts, before: Status) -> Status:
 def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
     """Give the phase, the headline and the problem that keeps the disks from the host."""
     if facts.stop.begun:
-        message = _stopped(facts.stop, bound=facts.exported.bound)
+        refused = facts.exported.bound and facts.stop.error is not None
+        message = _stopped(facts.stop, refused=refused)
         return Phase.STOPPED, message, problem_of(facts.stop.error)
     if facts.config is None:
         message = "the configuration is wrong: nothing is exported"
@@ -111,10 +112,10 @@ def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
     return Phase.WAITING_FOR_UDC, message, _no_controller(facts, facts.config)
 
 
-def _stopped(stop: Stop, *, bound: bool) -> str:
+def _stopped(stop: Stop, *, refused: bool) -> str:
     if stop.under_way:
         return "stopping: flushing the disks, do not unplug"
-    if bound:
+    if refused:
         return "not stopped: the host still has the disks; to try again: gadgetd stop"
     if stop.flushed and not stop.safe:
         return _FLUSHED

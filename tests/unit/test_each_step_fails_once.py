@@ -28,7 +28,7 @@ from gadgetd.export.own_gadget import NAME
 from gadgetd.export.reconnect import LET_GO_S
 from gadgetd.status import Phase
 from gadgetd.usb import controllers
-from gadgetd.usb.kernelfs import Kernel
+from gadgetd.usb.kernelfs import ANSWER_S, Kernel
 from tests.fake_configfs import ROOT
 from tests.soak import SEED
 from tests.unit.fakes import Bench
@@ -110,6 +110,9 @@ class RefusingKernel(Kernel):
 
     def write(self, path: Path, text: str) -> None:
         self._do("write", path, lambda: self._kernel.write(path, text))
+
+    def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
+        self._do("write_apart", path, lambda: self._kernel.write_apart(path, text, wait_s))
 
 
 class Play:
