@@ -17,14 +17,14 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
 FILES = (
-    "test_each_step_fails_once",
+    "test_each_step_refused",
     "test_hostile_input",
     "test_safe_to_unplug",
-    "export/test_exporter",
     "control/test_server",
     "config/test_settings",
     "bootimg/test_fat",
     "bootimg/test_inspect",
+    "export/test_exporter",
 )
 _PASSED = re.compile(r"(\d+) passed")
 
