@@ -43,7 +43,7 @@ class Value:
         raise NotImplementedError
 
     def read(self, given: Scalar) -> object:
-        """The value for config.py. Raises Refused."""
+        """The value for settings.py. Raises Refused."""
         raise NotImplementedError
 
     def yaml(self, value: object) -> str:

@@ -1,7 +1,7 @@
 """Every option of gadgetd.yaml in one table, and the walk over a file that the table drives.
 
 The parser, its error texts, the JSON Schema, the reference in docs/configuration.md and the test
-of the example all come from here. A new option is one row here and one field in config.py.
+of the example all come from here. A new option is one row here and one field in settings.py.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Option(NamedTuple):
     value: Value
     description: str
     field: str = ""
-    """What config.py calls it, if not as the file does."""
+    """What settings.py calls it, if not as the file does."""
 
     @property
     def attribute(self) -> str:
-        """The name of the field in config.py."""
+        """The name of the field in settings.py."""
         return self.field or self.key
 
 
@@ -204,7 +204,7 @@ class _Walk:
             self.errors.append(error)
 
     def mapping(self, node: Node, path: str, table: tuple[Option | Section, ...]) -> dict[str, Any]:
-        """The values of a mapping, by field of config.py. Raises ConfigError if it is none."""
+        """The values of a mapping, by field of settings.py. Raises ConfigError if it is none."""
         rows = {row.key: row for row in table}
         if not isinstance(node, Mapping):
             raise self._wrong(node, path, f"a mapping of {', '.join(rows)}")

@@ -109,7 +109,7 @@ def _default(section: Section) -> list[dict[str, object]]:
 
 
 def _attribute(owner: object, option: Option) -> object:
-    """The option's value in a value of config.py; what a rule asks of a disk is in its `match`."""
+    """The option's value in one of settings.py; what a rule asks of a disk is in its `match`."""
     if isinstance(owner, DiskRule) and option in MATCH:
         owner = owner.match
     return getattr(owner, option.attribute)

@@ -101,7 +101,7 @@ EMPTY = frozenset((Life.EJECTING, Life.EJECTED, Life.GONE))
 
 QUIET_S = 2.0
 """Counters that stand still for so long mean no traffic. It is longer than the 1.5 s after which
-the kernel begins to write what is dirty (see writeback.py), so a host that writes is noticed."""
+the kernel begins to write what is dirty (see dirty_limits.py), so a host that writes is noticed."""
 
 
 class Drive:

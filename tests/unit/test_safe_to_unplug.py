@@ -17,7 +17,7 @@ from tests.unit.fakes import MIB, Bench, FakeFlush
 
 NAMES = ("mmcblk0", "nvme0n1", "nvme1n1")
 LAG_S = 1.5
-"""How long the kernel keeps a write in RAM before its counters tell of it; see writeback.py."""
+"""How long the kernel keeps a write in RAM before its counters tell of it; see dirty_limits.py."""
 
 
 @dataclass
