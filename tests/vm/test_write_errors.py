@@ -39,7 +39,7 @@ def times(log: str, text: str) -> list[float]:
 
 def errors_at(board: Board) -> list[float]:
     """Give when the kernel logged that a write was lost."""
-    return times(board.check("dmesg"), ".*I/O error, dev nvme0n1,.*WRITE")
+    return times(board.check("dmesg"), ".*error, dev nvme0n1,.*WRITE")
 
 
 def put_back(board: Board, since: int) -> None:
