@@ -83,6 +83,12 @@ def test_the_first_example_exports_every_disk_of_the_emulated_board(page: str) -
     assert all(verdict.exported for verdict in choose([Found(disk) for disk in EMULATED], config))
 
 
+def test_the_index_names_each_page() -> None:
+    index = (DOCS / "README.md").read_text()
+    pages = {page.name for page in DOCS.glob("*.md")} - {"README.md"}
+    assert sorted(name for name in pages if f"]({name})" not in index) == []
+
+
 def test_each_sentence_about_a_problem_stands_in_trouble_md_and_no_other() -> None:
     rows = [line for line in (DOCS / "trouble.md").read_text().splitlines() if line[:3] == "| `"]
     told = {row[3:].partition("` |")[0] for row in rows} - {"WRITE ERROR"}
