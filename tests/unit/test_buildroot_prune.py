@@ -150,12 +150,17 @@ def test_ordinary_errors_are_shown_there_as_anywhere(home: Path) -> None:
     assert "ModuleNotFoundError" not in done.stderr
 
 
-def test_what_is_left_is_a_small_part_of_the_standard_library(home: Path) -> None:
-    kept = sum(path.stat().st_size for path in home.rglob("*.py"))
+def test_what_is_left_is_a_small_part_of_the_standard_library(home: Path, imports: Any) -> None:
+    library = next(home.glob("lib/python3*"))
+    kept = sum(
+        path.stat().st_size
+        for path in library.rglob("*.py")
+        if path.relative_to(library).parts[0] not in imports.OURS
+    )
     everything = sum(
         path.stat().st_size for path in STDLIB.rglob("*.py") if "-packages" not in str(path)
     )
-    assert kept < everything / 3
+    assert kept < 0.28 * everything
     assert not list(home.rglob("unittest"))
     assert not list(home.rglob("asyncio")) or sys.version_info >= (3, 14)
 
