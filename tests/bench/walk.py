@@ -277,11 +277,12 @@ def read_speed(context: Walk) -> Outcome:
     for each in BLOCKS:
         some = min(size, each * 2048)
         count = some // each
+        begin = context.clock()
         said = context.board.host.check(
             f"LC_ALL=C dd if={block.device} of=/dev/null bs={each} count={count} iflag=direct 2>&1",
             300,
         )
-        seconds = _seconds(said)
+        seconds = _seconds(said) or context.clock() - begin  # BusyBox's dd does not say
         figures[f"{each >> 10} KiB, MB/s"] = round(some / seconds / 1e6, 2)
     fastest = max(figures.values())
     return Outcome(PASSED, f"{fastest} MB/s at most, {block.name}", figures)
@@ -289,9 +290,7 @@ def read_speed(context: Walk) -> Outcome:
 
 def _seconds(said: str) -> float:
     copied = COPIED.search(said)
-    if copied is None or not float(copied[2].replace(",", ".")):
-        raise ValueError(f"dd has not said how long it took: {said[-200:]}")
-    return float(copied[2].replace(",", "."))
+    return float(copied[2].replace(",", ".")) if copied else 0.0
 
 
 # ---- With a person -------------------------------------------------------------------------------
