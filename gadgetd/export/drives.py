@@ -215,6 +215,7 @@ class Drives(dict[int, Drive]):
         """Let go of a disk for good; whether all is on it stays in doubt."""
         drive.release()
         del self[drive.number]
+        self.memory.keep_doubts(drive)
         if not drive.written:
             self.memory.unproved.add(drive.number)
 
@@ -254,8 +255,6 @@ class Drives(dict[int, Drive]):
             self._mark_ejected(drive, by_host=False)
         if drive.life in (Life.EJECTED, Life.GONE):
             self.drop(drive)
-            if drive.torn:
-                self.memory.torn.add(drive.number)
 
     def _take_failed(self, drive: Drive) -> None:
         if drive.inserted:
@@ -284,6 +283,8 @@ class Drives(dict[int, Drive]):
         drive.start_counting(read_counters(drive.name, self._sys), now)
         was_known = choosing.lun_number(verdict.disk, known) is not None
         name = choosing.key(verdict.disk, self.memory.numbers)
+        if was_known and number in self:  # It has been away.
+            self.memory.keep_doubts(self[number])
         self.memory.settle(drive, name, was_known=was_known)
         self[number] = drive
 

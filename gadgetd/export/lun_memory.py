@@ -18,7 +18,7 @@ _STATES = ("shown", "failed", "unproved", "withdrawn", "safe", "torn", "opened",
 _RESERVED = "reserved"
 _DISPLACED = "-"
 """Stands where a disk has no number any more."""
-_DOUBTS = frozenset(("failed", "torn"))
+_DOUBTS = frozenset(("failed", "torn", "refused"))
 
 
 class LunRecord(NamedTuple):
@@ -30,7 +30,7 @@ class LunRecord(NamedTuple):
 
     luns: Mapping[str, int] = MappingProxyType({})
     displaced: Mapping[str, frozenset[str]] = MappingProxyType({})
-    """Disks whose number another disk has taken: which of `failed` and `torn` they are."""
+    """Disks whose number another has taken: which of `failed`, `torn` and `refused` they are."""
     shown: frozenset[int] = frozenset()
     failed: frozenset[int] = frozenset()
     """Their disk refused data, or left with some: a later fsync would prove nothing."""
@@ -61,11 +61,12 @@ def record(
     unproved: Set[int],
     failed: Set[int],
     torn: Set[int],
+    refused: Set[int],
     displaced: Mapping[str, frozenset[str]],
 ) -> LunRecord:
     """Put together what is to be remembered.
 
-    `failed` and `torn` are more than those among the drives.
+    `failed`, `torn` and `refused` are more than those among the drives.
     """
     drives = tuple(drives)
     lost = {drive.number for drive in drives if drive.life is Life.FAILED or drive.lost}
@@ -80,7 +81,7 @@ def record(
         torn=frozenset({*torn, *(e.number for e in drives if e.torn)}),
         opened=frozenset(e.number for e in drives if e.opened),
         reset=frozenset(e.number for e in drives if e.reset),
-        refused=frozenset(e.number for e in drives if e.refused),
+        refused=frozenset({*refused, *(e.number for e in drives if e.refused)}),
     )
 
 
@@ -180,11 +181,20 @@ class LunMemory:
             drive = drives.get(known[name])
             lost = known[name] in self.unproved or (drive is not None and drive.lost)
             torn = known[name] in self.torn or (drive is not None and drive.torn)
-            doubts = ("failed",) * lost + ("torn",) * torn
+            refused = known[name] in self._refused or (drive is not None and drive.refused)
+            doubts = ("failed",) * lost + ("torn",) * torn + ("refused",) * refused
             if doubts:
                 self._displaced[name] = frozenset(doubts)
             self.unproved.discard(known[name])
             self.torn.discard(known[name])
+            self._refused.discard(known[name])
+
+    def keep_doubts(self, drive: Drive) -> None:
+        """Have a disk that has left, or is let go, begin with what is in doubt of it now."""
+        if drive.torn:
+            self.torn.add(drive.number)
+        if drive.refused:
+            self._refused.add(drive.number)
 
     def settle(self, drive: Drive, name: str, *, was_known: bool) -> None:
         """Have a disk begin where it was, if we or an earlier run exported it before."""
@@ -199,7 +209,7 @@ class LunMemory:
             drive.opened = self.adopting and number in self._remembered.opened
             drive.reset = self.adopting and number in self._remembered.reset
         doubts = self._displaced.pop(name, frozenset())
-        if was_known and number in self._refused:
+        if (was_known and number in self._refused) or "refused" in doubts:
             drive.refused = True
             drive.signal(Signal.EJECT)
         if (was_known and number in self._remembered.failed) or "failed" in doubts:
@@ -214,7 +224,15 @@ class LunMemory:
     def remember(self, drives: Iterable[Drive]) -> None:
         """Write down what a daemon needs that comes after us, if it has changed."""
         failed = self._remembered.failed & self.unproved
-        found = record(self.numbers, drives, self.unproved, failed, self.torn, self._displaced)
+        found = record(
+            self.numbers,
+            drives,
+            self.unproved,
+            failed,
+            self.torn,
+            self._refused,
+            self._displaced,
+        )
         if found != self._remembered and save(self._file, found):
             self._remembered = found
 
@@ -224,7 +242,8 @@ class LunMemory:
         failed = {e.number for e in drives if not e.written}
         failed |= self._remembered.failed & self.unproved
         torn = self.torn | {e.number for e in drives if e.torn}
-        doubted = {*failed, *torn, *self.unproved}
+        refused = self._refused | {e.number for e in drives if e.refused}
+        doubted = {*failed, *torn, *refused, *self.unproved}
         kept = {name: number for name, number in self.numbers.items() if number in doubted}
         if self.numbers:  # Else this is a second end, and the first has left what there is.
             self._remembered = LunRecord(
@@ -233,7 +252,7 @@ class LunMemory:
                 failed=frozenset(failed),
                 unproved=frozenset(self.unproved),
                 torn=frozenset(torn),
-                refused=frozenset(e.number for e in drives if e.refused),
+                refused=frozenset(refused),
             )
             save(self._file, self._remembered)
         self.numbers = {}

@@ -1,0 +1,90 @@
+"""What is in doubt of a disk stays so, whatever the disk, the host or the daemon does meanwhile."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from tests.unit.fakes import Bench, lives
+from tests.unit.test_daemon import WRITE_ERROR, advice, boot, host_ejects, of
+
+
+def away(bench: Bench, name: str) -> None:
+    """Pull a disk, and plug it in again."""
+    bench.remove(name)
+    bench.loop.run_for(3)
+    bench.add(name)
+    bench.loop.run_for(3)
+
+
+class TestADiskThatLeavesAndComesBack:
+    def test_one_that_was_taken_while_it_was_open(self, bench: Bench) -> None:
+        daemon = boot(bench, "mmcblk0", "nvme0n1")
+        bench.lun(1).locked = True
+        daemon.eject(of(daemon, "nvme0n1"), force=True)
+        bench.loop.run_for(5)
+        away(bench, "nvme0n1")
+        assert advice(daemon).count("nvme0n1 was taken from the host while it was open there") == 1
+        host_ejects(bench, 0, 1)
+        bench.loop.run_for(5)
+        assert lives(daemon) == {"mmcblk0": "ejected", "nvme0n1": "ejected"}
+        assert not daemon.status.safe_to_unplug
+
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_one_that_lost_data_waits_for_a_person(self, bench: Bench, killed: bool) -> None:
+        daemon = boot(bench, "mmcblk0", "nvme0n1")
+        bench.flush_result = errno.EIO
+        bench.log.say(WRITE_ERROR)
+        bench.loop.run_for(5)
+        bench.flush_result = 0
+        if killed:
+            bench.remove("nvme0n1")
+            for _ in range(2):
+                daemon = bench.daemon()
+                bench.loop.run_for(3)
+            bench.add("nvme0n1")
+            bench.loop.run_for(3)
+        else:
+            away(bench, "nvme0n1")
+        assert bench.files() == {0: "mmcblk0", 1: ""}
+        assert lives(daemon)["nvme0n1"] == "write error"
+        daemon.insert(of(daemon, "nvme0n1"))
+        bench.loop.run_for(3)
+        assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
+
+    def test_one_that_lost_data_and_was_excluded_for_a_time(self, bench: Bench) -> None:
+        daemon = boot(bench, "mmcblk0", "nvme0n1")
+        bench.flush_result = errno.EIO
+        bench.log.say(WRITE_ERROR)
+        bench.loop.run_for(5)
+        bench.remove("nvme0n1")
+        bench.loop.run_for(5)
+        bench.configure("exclude:\n  - name: nvme0n1\n")
+        daemon.reload()
+        bench.add("nvme0n1")
+        bench.loop.run_for(5)
+        assert lives(daemon) == {"mmcblk0": "idle"}
+        bench.configure("")
+        daemon.reload()
+        bench.loop.run_for(5)
+        assert bench.files() == {0: "mmcblk0", 1: ""}
+
+    def test_a_card_that_lost_data_and_another_displaced(self, bench: Bench) -> None:
+        card = bench.add("mmcblk1", serial="first")
+        daemon = bench.daemon()
+        bench.flush_result = errno.EIO
+        bench.log.say(WRITE_ERROR.replace("nvme0n1", "mmcblk1"))
+        bench.loop.run_for(5)
+        bench.flush_result = 0
+        bench.remove("mmcblk1")
+        bench.loop.run_for(5)
+        bench.add("mmcblk1", serial="second")
+        bench.loop.run_for(5)
+        assert "mmcblk1" in bench.files().values()
+        bench.remove("mmcblk1")
+        bench.loop.run_for(5)
+        bench.add("mmcblk1", serial=card.serial)
+        bench.loop.run_for(5)
+        assert "mmcblk1" not in bench.files().values()
+        assert lives(daemon)["mmcblk1"] == "write error"
