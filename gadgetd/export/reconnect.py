@@ -150,6 +150,7 @@ class Reconnect:
             if self._ours_until == ours:  # It was not disconnected.
                 for drive in doubted:
                     drive.torn = False
+                self._drives.remember()
 
     def take(self) -> list[Drive]:
         """Note of which disks a host that is there may hold data, as they are taken from it now.
@@ -164,10 +165,14 @@ class Reconnect:
         if self._activity.busy(shown):
             locked.update(drive.name for drive in drives)
         elif lately:
-            locked.update(d.name for d in drives if d.total.written_bytes or not d.calm)
+            # What it had an earlier run write is not known.
+            written = [d for d in drives if d.total.written_bytes or d.adopted or not d.calm]
+            locked.update(drive.name for drive in written)
         taken = [d for d in drives if d.inserted and d.name in locked and not d.torn]
         for drive in taken:
             drive.torn = True
+        if taken:
+            self._drives.remember()  # Before they are taken: we may be killed in between.
         return taken
 
     def _ask(self) -> tuple[str, ...]:
@@ -179,6 +184,8 @@ class Reconnect:
                 drive.opened = answer is True
                 if answer is not False:
                     locked.append(drive.name)
+        if locked:
+            self._drives.remember()
         return tuple(locked)
 
     def _in_use(self) -> bool:

@@ -6,8 +6,11 @@ import errno
 
 import pytest
 
+from gadgetd.control.commands import Commands
+from gadgetd.daemon import TICK_S
+from gadgetd.export.reconnect import ASK_S, LET_GO_S
 from tests.unit.fakes import Bench, lives
-from tests.unit.test_daemon import WRITE_ERROR, advice, boot, host_ejects, of
+from tests.unit.test_daemon import WRITE_ERROR, advice, boot, host_ejects, host_writes, of
 
 
 def away(bench: Bench, name: str) -> None:
@@ -88,3 +91,47 @@ class TestADiskThatLeavesAndComesBack:
         bench.loop.run_for(5)
         assert "mmcblk1" not in bench.files().values()
         assert lives(daemon)["mmcblk1"] == "write error"
+
+
+class TestADaemonThatIsKilled:
+    def test_while_it_flushes_what_a_stop_has_taken(self, bench: Bench) -> None:
+        daemon = boot(bench, "mmcblk0")
+        bench.lun(0).locked = True
+        bench.loop.run_for(10)
+        bench.flush_result = None
+        host_writes(bench, "mmcblk0")
+        daemon.stop(lambda: None)
+        bench.loop.settle()
+        bench.flush_result = 0
+        bench.lun(0).locked = False
+        daemon = bench.daemon()
+        host_ejects(bench, 0)
+        bench.loop.run_for(5)
+        assert lives(daemon) == {"mmcblk0": "ejected"}
+        assert not daemon.status.safe_to_unplug
+
+    def test_while_a_host_that_locks_nothing_writes(self, bench: Bench) -> None:
+        daemon = boot(bench, "mmcblk0")
+        host_writes(bench, "mmcblk0")
+        daemon = bench.daemon()
+        bench.loop.run_for(8)
+        bench.add("nvme0n1")
+        bench.loop.settle()
+        Commands(daemon, bench.panel.log).handle(
+            {"command": "attach", "confirmed": True}, lambda _: None
+        )
+        bench.loop.run_for(5)
+        assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
+        host_ejects(bench, 0, 1)
+        bench.loop.run_for(5)
+        assert not daemon.status.safe_to_unplug
+
+    def test_after_it_has_seen_a_lock_that_a_reset_clears(self, bench: Bench) -> None:
+        boot(bench, "mmcblk0")
+        bench.lun(0).locked = True
+        bench.loop.run_for(ASK_S + TICK_S * 2)
+        bench.lun(0).locked = False
+        bench.daemon()
+        bench.add("nvme0n1")
+        bench.loop.run_for(LET_GO_S * 3)
+        assert bench.files() == {0: "mmcblk0"}
