@@ -180,10 +180,14 @@ class Drives(dict[int, Drive]):
 
     def eject(self, drive: Drive, *, force: bool) -> None:
         """Take the disk out of its LUN. GadgetError if the host has locked it and not `force`."""
-        unsure = drive.opened and drive.reset  # The reset has cleared the lock.
+        unsure = drive.reset  # Which has cleared the lock, if there was one.
         if unsure or not self._gadget.eject(drive.number):
             if not force:
-                how = "had it open when it reset the bus" if unsure else "has locked the medium"
+                how = "has locked the medium"
+                if unsure:
+                    how = (
+                        f"{'had' if drive.opened else 'may have had'} it open when it reset the bus"
+                    )
                 raise GadgetError(
                     f"{drive.name} is in use: the host {how}",
                     hint=f"eject it on the host, or force it: gadgetd eject --force {drive.name}",
@@ -248,7 +252,8 @@ class Drives(dict[int, Drive]):
         """Take a disk that is there from the host, and let go of it once it is flushed."""
         drive.leaving = True
         if drive.hold and not drive.ejected:
-            free = not drive.opened and self._gadget.is_locked(drive.number) is False
+            known = not drive.opened and not drive.reset
+            free = known and self._gadget.is_locked(drive.number) is False
             drive.torn |= drive.inserted and not free
             self.remember()
             self._gadget.take_out(drive.number)

@@ -27,6 +27,8 @@ there is a medium or a short write, have shown what they were: a write has moved
 ASK_S = 5.0
 """How long after the host's last use it is asked what it has open. Programs that merely look at a
 new disk have closed it by then."""
+ASK_IN_USE_S = 60.0
+"""One that makes no such pause is asked after so long: what it has open then is no mere look."""
 ASK_AGAIN_S = 600.0
 """The kernel notes in its log each question about a disk that is not open."""
 SET_UP_S = 60.0
@@ -53,6 +55,7 @@ class Reconnect:
         self._stirred_at = self._asked_at = float("-inf")
         self._unasked = True
         """The host has used a disk since it was asked what it has open."""
+        self._unasked_since = clock()
         self._wanted_at: float | None = None
         self._wanted = False
         self._ours_until = float("-inf")
@@ -65,11 +68,16 @@ class Reconnect:
         """Note whether the host has used a disk since the last look, or could not have."""
         if self._activity.busy(0):
             self._stirred_at = self._clock()
-        if not self._host.up or self._in_use():
+        now = self._clock()
+        if not self._host.up:
             self.used()
-        elif self._unasked and self._clock() - max(self._used_at + ASK_S, self._asked_at) >= 0:
+            self._unasked_since = now
+        elif self._in_use():
+            self.used()
+        due = min(self._used_at + ASK_S, self._unasked_since + ASK_IN_USE_S)
+        if self._host.up and self._unasked and now >= max(due, self._asked_at):
             # A lock that is not seen before a reset clears it is never seen.
-            self._asked_at, self._unasked = self._clock() + ASK_AGAIN_S, False
+            self._asked_at, self._unasked = now + ASK_AGAIN_S, False
             self._ask()
         if not self._wanted:
             self._wanted_at = None
@@ -79,7 +87,8 @@ class Reconnect:
     def used(self) -> None:
         """Take it that the host uses the disks at this moment."""
         self._used_at = self._clock()
-        self._unasked = True
+        if not self._unasked:
+            self._unasked, self._unasked_since = True, self._used_at
 
     def arrived(self) -> bool:
         """Note that a host has set the gadget up.
@@ -88,6 +97,7 @@ class Reconnect:
         if it was we who disconnected it nor if it has only reset the bus.
         """
         self.used()
+        self._unasked_since = self._used_at
         away_s = self._host.away_s  # Infinity for the first host that this daemon sees.
         ours = self._clock() < self._ours_until
         self._ours_until = float("-inf")

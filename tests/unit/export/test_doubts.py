@@ -8,7 +8,9 @@ import pytest
 
 from gadgetd.control.commands import Commands
 from gadgetd.daemon import TICK_S
-from gadgetd.export.reconnect import ASK_S, LET_GO_S
+from gadgetd.errors import GadgetError
+from gadgetd.export.reconnect import ASK_AGAIN_S, ASK_IN_USE_S, ASK_S, LET_GO_S
+from tests.unit.export.test_reconnect_resets import reset
 from tests.unit.fakes import Bench, lives
 from tests.unit.test_daemon import WRITE_ERROR, advice, boot, host_ejects, host_writes, of
 
@@ -135,3 +137,74 @@ class TestADaemonThatIsKilled:
         bench.add("nvme0n1")
         bench.loop.run_for(LET_GO_S * 3)
         assert bench.files() == {0: "mmcblk0"}
+
+
+class TestADiskInConstantUse:
+    """A host that never pauses is asked for its locks as well."""
+
+    def use(self, bench: Bench, seconds: float) -> None:
+        for _ in range(int(seconds)):
+            bench.traffic("mmcblk0", read=4096)
+            bench.loop.run_for(1)
+
+    def test_its_lock_is_seen_before_a_reset_that_no_driver_tells_of(self, bench: Bench) -> None:
+        daemon = boot(bench, "mmcblk0")
+        bench.lun(0).locked = True
+        self.use(bench, ASK_IN_USE_S + 2)
+        assert daemon.drives[0].opened
+        bench.lun(0).locked = False
+        bench.add("nvme0n1")
+        bench.loop.run_for(LET_GO_S * 3)
+        assert bench.files() == {0: "mmcblk0"}
+
+    def test_what_looks_at_it_for_a_while_is_not_taken_for_what_has_it_open(
+        self, bench: Bench
+    ) -> None:
+        boot(bench, "mmcblk0")
+        bench.lun(0).locked = True
+        self.use(bench, ASK_IN_USE_S / 2)
+        bench.lun(0).locked = False
+        bench.add("nvme0n1")
+        bench.loop.run_for(LET_GO_S * 2)
+        assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
+
+    def test_it_is_not_asked_all_the_time(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        daemon = boot(bench, "mmcblk0")
+        asked: list[float] = []
+        is_locked = daemon._exporter.gadget.is_locked
+
+        def noting(number: int) -> bool | None:
+            asked.append(bench.clock())
+            return is_locked(number)
+
+        monkeypatch.setattr(daemon._exporter.gadget, "is_locked", noting)
+        self.use(bench, ASK_IN_USE_S + ASK_AGAIN_S + 30)
+        assert [round(at - asked[0], -1) for at in asked] == [0, ASK_AGAIN_S]
+
+    def test_after_a_reset_it_is_ejected_by_force_only(self, bench: Bench) -> None:
+        daemon = boot(bench, "mmcblk0")
+        bench.lun(0).locked = True
+        self.use(bench, 10)
+        reset(bench)
+        (drive,) = daemon.drives
+        assert not drive.opened
+        with pytest.raises(GadgetError, match="may have had it open when it reset the bus"):
+            daemon.eject(drive, force=False)
+        daemon.eject(drive, force=True)
+        bench.loop.run_for(5)
+        assert lives(daemon) == {"mmcblk0": "ejected"}
+        assert not daemon.status.safe_to_unplug
+
+    def test_after_a_reset_it_is_excluded_in_doubt(self, bench: Bench) -> None:
+        daemon = boot(bench, "mmcblk0", "nvme0n1")
+        bench.lun(0).locked = True
+        self.use(bench, 10)
+        reset(bench)
+        bench.configure("exclude:\n  - name: mmcblk0\n")
+        daemon.reload()
+        bench.loop.run_for(5)
+        host_ejects(bench, 1)
+        bench.loop.run_for(5)
+        assert not daemon.status.safe_to_unplug
