@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -141,6 +141,13 @@ class Drives(dict[int, Drive]):
         if number in self:
             self[number].inserted = False
             self.remember()
+
+    def note_unchanged(self, inserted: Collection[int]) -> None:
+        """Note that these disks are in their LUNs after all, as far as is known."""
+        for number in inserted:
+            if number in self:
+                self[number].inserted = self[number].has_medium
+        self.remember()
 
     def note_errors(self, errors: Iterable[IoError]) -> bool:
         """Count what the kernel's log tells of the disks; returns whether there was anything.

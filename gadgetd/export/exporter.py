@@ -214,6 +214,7 @@ class Exporter:
     def _set_luns(self, luns: Sequence[Lun]) -> tuple[str, ...]:
         """Change LUNs in place; returns those that the host has locked, to be asked later."""
         locked = []
+        before = frozenset(number for number, drive in self.drives.items() if drive.inserted)
         try:
             for lun in luns:
                 self.drives.note_changing(lun.number)
@@ -221,7 +222,12 @@ class Exporter:
                     locked.append(lun.number)
         finally:
             if luns:
-                self._note_visible(self.gadget.read_back())
+                self.gadget.standing = None
+                try:
+                    self._note_visible(self.gadget.read_back())
+                finally:
+                    if self.gadget.standing is None:
+                        self.drives.note_unchanged(before)
         names = {number: drive.name for number, drive in self.drives.items()}
         return tuple(names.get(number, f"LUN {number}") for number in sorted(locked))
 
@@ -230,6 +236,8 @@ class Exporter:
         self.drives.note_removed()
 
     def _note_visible(self, gadget: Gadget | None) -> None:
+        if gadget is None and self.udc:
+            return  # It cannot be read, and a host may have all that it had.
         self.gadget.luns = frozenset(lun.number for lun in gadget.luns) if gadget else frozenset()
         self.drives.note_visible(gadget)
 

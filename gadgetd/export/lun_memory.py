@@ -70,12 +70,14 @@ def record(
     """
     drives = tuple(drives)
     lost = {drive.number for drive in drives if drive.life is Life.FAILED or drive.lost}
+    # On their way out of their LUN, or changed in it.
+    between = {e.number for e in drives if not (e.written or e.inserted or e.ejected)}
     return LunRecord(
         luns,
         dict(displaced),
         shown=frozenset(e.number for e in drives if e.inserted or e.ejected),
         failed=frozenset(lost | failed),
-        unproved=frozenset(unproved),
+        unproved=frozenset(between | unproved),
         withdrawn=frozenset(e.number for e in drives if e.ejected and not e.ejected_by_host),
         safe=frozenset(e.number for e in drives if e.life is Life.EJECTED),
         torn=frozenset({*torn, *(e.number for e in drives if e.torn)}),

@@ -76,6 +76,14 @@ class OwnGadget:
                 raise
             return False
 
+    @property
+    def is_bare(self) -> bool:
+        """No LUN that the host can see has a medium, and that is known."""
+        try:
+            return all(self.is_empty(number) for number in self.luns)
+        except GadgetError:
+            return False
+
     def build(self, wanted: Gadget) -> None:
         """Replace what stands, if anything, by the whole of `wanted`. It is not bound yet."""
         self.remove()

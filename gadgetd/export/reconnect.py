@@ -131,7 +131,7 @@ class Reconnect:
             return True
         if self._in_use():
             return False
-        if not any(drive.inserted for drive in self._drives.values()):
+        if not any(drive.inserted for drive in self._drives.values()) and self._gadget.is_bare:
             return True  # All are ejected.
         now, self._wanted = self._clock(), True
         if self._wanted_at is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from gadgetd.control.commands import Commands
 from gadgetd.daemon import TICK_S
 from gadgetd.errors import GadgetError
 from gadgetd.export.reconnect import ASK_AGAIN_S, ASK_IN_USE_S, ASK_S, LET_GO_S
-from tests.unit.export.test_reconnect_resets import reset
+from tests.unit.export.test_reconnect_resets import reset, wake_ups
 from tests.unit.fakes import Bench, lives
 from tests.unit.test_daemon import WRITE_ERROR, advice, boot, host_ejects, host_writes, of
 
@@ -106,6 +107,22 @@ class TestADaemonThatIsKilled:
         bench.loop.settle()
         bench.flush_result = 0
         bench.lun(0).locked = False
+        daemon = bench.daemon()
+        host_ejects(bench, 0)
+        bench.loop.run_for(5)
+        assert lives(daemon) == {"mmcblk0": "ejected"}
+        assert not daemon.status.safe_to_unplug
+
+    def test_while_a_disk_that_has_left_waits_to_be_taken_out(self, bench: Bench) -> None:
+        daemon = boot(bench, "mmcblk0", "nvme0n1")
+        bench.flush_result = None
+        host_writes(bench, "nvme0n1")
+        bench.kernel.thread_busy = True
+        assert daemon._exporter.gadget.is_locked(1) is None
+        bench.remove("nvme0n1")
+        bench.loop.run_for(1)
+        bench.flush_result = 0
+        bench.kernel.thread_goes_on()
         daemon = bench.daemon()
         host_ejects(bench, 0)
         bench.loop.run_for(5)
@@ -208,3 +225,54 @@ class TestADiskInConstantUse:
         host_ejects(bench, 1)
         bench.loop.run_for(5)
         assert not daemon.status.safe_to_unplug
+
+
+class TestAGadgetThatCannotBeRead:
+    """The host has what it had, as far as anybody knows."""
+
+    def test_a_disk_that_is_mounted_is_not_disconnected(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        daemon = boot(bench, "mmcblk0")
+        bench.lun(0).locked = True
+        bench.loop.run_for(10)
+        read, failures = bench.kernel.read, 2
+        bus = list(bench.kernel.bus)
+
+        def failing(path: Path) -> str:
+            nonlocal failures
+            if failures and path.name == "idVendor":
+                failures -= 1
+                raise OSError(errno.ENFILE, "Too many open files in system")
+            return read(path)
+
+        monkeypatch.setattr(bench.kernel, "read", failing)
+        daemon.reconcile()
+        failures = 1
+        daemon.reconcile()
+        bench.loop.run_for(LET_GO_S * 2)
+        assert bench.kernel.bus == bus
+
+    def test_nor_one_that_was_to_be_changed_when_a_command_hung(self, bench: Bench) -> None:
+        daemon = boot(bench, "mmcblk0")
+        wake_ups(bench, 100)
+        bench.host_lets_go()
+        bench.lun(0).locked = True
+        bus = list(bench.kernel.bus)
+        bench.configure("disks:\n  - kind: emmc\n    label: X\n  - kind: nvme\n")
+        bench.kernel.thread_busy = True
+        bench.add("nvme0n1")
+        daemon.reload()
+        bench.loop.run_for(20)
+        assert daemon.drives[0].inserted
+        bench.kernel.thread_goes_on()
+        bench.loop.run_for(LET_GO_S * 2)
+        assert bench.kernel.bus == bus
+        assert bench.files() == {0: "mmcblk0"}
+
+    def test_nor_one_that_another_disk_cannot_replace(self, bench: Bench) -> None:
+        """The LUN holds what the daemon does not count as its own: a drive that is not empty."""
+        daemon = boot(bench, "mmcblk0")
+        bench.lun(0).locked = True
+        daemon.drives[0].inserted = False
+        assert not daemon.reconnect.allowed()
