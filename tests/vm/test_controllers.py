@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 
 from emulator import Drive, MachineOptions
 from tests.vm import leds
-from tests.vm.board import BOOT_S, CHUNK, Board, inquiry, yaml_file
+from tests.vm.board import BOOT_S, CHUNK, WAIT_S, Board, inquiry, yaml_file
 
 pytestmark = pytest.mark.emulated
 
@@ -31,17 +32,23 @@ cd /
 """A hook: somebody else's gadget, on the first controller, before gadgetd starts."""
 
 
+def expect_told(board: Board, name: str, note: str) -> None:
+    """The UART and `gadgetd status` say which controller it is and why; HDMI has no room for it."""
+    told = board.expect_event(event="controller", name=name)
+    assert told["note"] == note
+    words = f"USB controller {name} - {note}"
+    board.uart.line.expect(re.escape(words), WAIT_S, 0)
+    assert f"USB controller {name}: " in board.check("gadgetd status")
+    controller = board.status()["controller"]
+    assert (controller["name"], controller["note"]) == (name, note)
+
+
 def test_of_two_controllers_the_first_is_used_and_that_is_said(boot: Boot) -> None:
     board = boot(MachineOptions(nvme=NVME, udcs=2))
     board.expect_phase("exported")
     (block,) = board.host.wait_for_blocks(1)
     assert block.controller == "dummy_hcd.0"
-    board.expect_on_both("USB controller dummy_udc.0", "first free of dummy_udc.0, dummy_udc.1")
-    told = board.expect_event(event="controller")
-    assert (told["name"], told["note"]) == (
-        "dummy_udc.0",
-        "first free of dummy_udc.0, dummy_udc.1",
-    )
+    expect_told(board, "dummy_udc.0", "first free of dummy_udc.0, dummy_udc.1")
 
 
 def test_the_configured_controller_is_used(boot: Boot) -> None:
@@ -49,15 +56,16 @@ def test_the_configured_controller_is_used(boot: Boot) -> None:
     board = boot(MachineOptions(nvme=NVME, udcs=2, files=config))
     (block,) = board.host.wait_for_blocks(1)
     assert block.controller == "dummy_hcd.1"
-    board.expect_on_both("USB controller dummy_udc.1", "named by usb.udc")
+    expect_told(board, "dummy_udc.1", "named by usb.udc")
 
 
 def test_a_controller_that_another_gadget_has_is_left_to_it(boot: Boot) -> None:
     board = boot(MachineOptions(nvme=NVME, udcs=2, hook=STRANGER))
     (block,) = board.host.wait_for_blocks(1)
     assert block.controller == "dummy_hcd.1"
-    board.expect_on_both(
-        "USB controller dummy_udc.1",
+    expect_told(
+        board,
+        "dummy_udc.1",
         "first free of dummy_udc.0, dummy_udc.1 (dummy_udc.0 is used by gadget stranger)",
     )
     udc = "/sys/kernel/config/usb_gadget/stranger/UDC"
