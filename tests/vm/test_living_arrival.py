@@ -209,7 +209,7 @@ def test_a_card_that_is_put_into_a_usb_reader_comes_and_costs_nothing_until_then
     board.check(f"echo {POLL_MS} >/sys/block/{name}/events_poll_msecs")
     since = board.uart.line.position
     board.machine.monitor.execute(
-        "blockdev-change-medium", {"id": "reader", "filename": str(card), "format": "raw"}
+        "blockdev-change-medium", {"device": "slot", "filename": str(card), "format": "raw"}
     )
     board.expect_event(since, event="disk", name=name, lun=0)
     (block,) = board.host.wait_for_blocks(1, WAIT_S)
