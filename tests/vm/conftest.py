@@ -65,6 +65,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how often the board, the PC and the cable between them are taken away (default: 1)",
     )
     group.addoption(
+        "--long",
+        action="store_true",
+        help="also run what is marked long, which `make test` has no time for",
+    )
+    group.addoption(
         "--board-write",
         action="store_true",
         help="also run tests that write to the board's disks; they put back what was there",
@@ -80,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "one_host(kind, reason): one of those that cannot run with another host, and why"
     )
+    config.addinivalue_line("markers", "long: takes minutes; run with --long alone")
     config.addinivalue_line("markers", "writes: writes to disks; with --board only if allowed")
 
 
@@ -105,12 +111,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort for several processes; with --board, leave out what that board cannot or may not do."""
+    """Sort for several processes; leave out what is long, and what a --board may not do."""
     if processes.is_worker(config):
         items[:] = processes.longest_first(items)
-    if not config.getoption("--board"):
-        return
-    not_run = {"emulated"} if config.getoption("--board-write") else {"emulated", "writes"}
+    not_run = set() if config.getoption("--long") else {"long"}
+    if config.getoption("--board"):
+        not_run |= {"emulated"} if config.getoption("--board-write") else {"emulated", "writes"}
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
@@ -348,6 +354,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not spent:
         return
     write = terminalreporter.write_line
+    if not terminalreporter.config.getoption("--long"):
+        write("tests marked long were left out: make test-vm ARGS=--long runs them too")
     terminalreporter.write_sep("=", "seconds on the board")
     for name, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         write(f"{seconds:6.1f}  {name.partition('::')[2]}")

@@ -112,6 +112,7 @@ def test_sg3_utils(pair: Pair, disks: list[HostBlock]) -> None:
         pair.host.check(f"sg_turs {disk} && sdparm --command=sync {disk}")
 
 
+@pytest.mark.long
 def test_f3(pair: Pair, disks: list[HostBlock]) -> None:
     disk = disks[1].device
     with row(pair, "mkfs.vfat, f3write, f3read", "f3write --version", "6 MiB"):

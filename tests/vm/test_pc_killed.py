@@ -138,6 +138,7 @@ def test_the_board_is_killed_while_the_pc_writes(pair: Pair, kills: range) -> No
     take_away(pair, kills, 100, kill)
 
 
+@pytest.mark.long
 def test_the_pc_is_killed_while_it_writes_and_the_next_one_is_served(
     pair: Pair, kills: range
 ) -> None:
