@@ -152,6 +152,7 @@ class Daemon:
         if self._exporter.drives.note_errors(self._log.io_errors()):
             self._show()
             self._flushing.begin_due()
+            self._alarms.set("retry", RETRY_S, self.reconcile, keep=True)  # To see it is out.
 
     def reconcile(self) -> None:
         """Look at everything anew, and bring the gadget to what it ought to be."""
@@ -233,8 +234,7 @@ class Daemon:
             self._exporter.drives.look()
         except GadgetdError as error:
             self.outcome = self.outcome._replace(error=error)
-            # Kept, or the ticks would put it off for ever.
-            self._alarms.set("retry", RETRY_S, self.reconcile, keep=True)
+            self._alarms.set("retry", RETRY_S, self.reconcile, keep=True)  # Else ticks put it off.
         self._flushing.begin_due()
         if self.outcome.waits is Waits.IDLE and self.reconnect.allowed():
             self.reconcile()

@@ -135,7 +135,11 @@ class FakeKernel(Kernel):
 
     def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
         del wait_s
-        self._keep_from_waiting(path)
+        if path.name != "forced_eject":
+            self._keep_from_waiting(path)
+        lun = self.group(path.parent)
+        if path.name == "file" and isinstance(lun, LunGroup) and lun.locked and lun.file:
+            refuse(errno.EBUSY)  # Which fsg_store_file tells before it waits.
         if self.thread_busy:
             self.behind.append((path, text))
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

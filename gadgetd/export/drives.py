@@ -200,9 +200,7 @@ class Drives(dict[int, Drive]):
                     hint=f"eject it on the host, or force it: gadgetd eject --force {drive.name}",
                     errno=errno.EBUSY,
                 )
-            drive.torn = True
-            self.remember()  # Before it: we may be killed in between.
-            self._gadget.take_out(drive.number)
+            self._take_out(drive, torn=True)
         self._mark_ejected(drive, by_host=False)
 
     def insert(self, drive: Drive, *, anew: bool = True) -> None:
@@ -261,12 +259,21 @@ class Drives(dict[int, Drive]):
         if drive.hold and not drive.ejected:
             known = not drive.opened and not drive.reset
             free = known and self._gadget.is_locked(drive.number) is False
-            drive.torn |= drive.inserted and not free
-            self.remember()
-            self._gadget.take_out(drive.number)
+            self._take_out(drive, torn=drive.inserted and not free)
             self._mark_ejected(drive, by_host=False)
         if drive.life in (Life.EJECTED, Life.GONE):
             self.drop(drive)
+
+    def _take_out(self, drive: Drive, *, torn: bool) -> None:
+        """Take a disk out of its LUN, whatever the host says; `torn`: it may have it open."""
+        before, drive.torn = drive.torn, drive.torn or torn
+        self.remember()  # Before it: we may be killed in between.
+        try:
+            self._gadget.take_out(drive.number)
+        except GadgetError:
+            drive.torn = before  # It is still in.
+            self.remember()
+            raise
 
     def _take_failed(self, drive: Drive) -> None:
         if drive.inserted:

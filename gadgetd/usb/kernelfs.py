@@ -24,6 +24,8 @@ _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 WAITING = ("file", "forced_eject", "ro", "cdrom")
 """Attributes of a LUN that wait for the thread of its function, and behind each other, in the order
 in which they are asked (source: filesem in drivers/usb/gadget/function/storage_common.c)."""
+_IN_ANY_CASE = "forced_eject"
+"""The one that is begun behind others: it has to come before the host's next command."""
 
 
 ANSWER_S = 0.3
@@ -34,8 +36,8 @@ class Kernel:
     """The running kernel. Every method raises OSError with the kernel's own errno."""
 
     def __init__(self) -> None:
-        self._writing: dict[Path, Child] = {}
-        """By the directory of the function."""
+        self._writing: dict[Path, list[Child]] = {}
+        """By the directory of the function, in the order in which the kernel will take them."""
 
     def mkdir(self, path: Path) -> None:
         """Make a configfs item; the kernel fills it with attributes and default groups.
@@ -87,25 +89,29 @@ class Kernel:
         """Set an attribute of a LUN in a process of its own, and wait no longer for the answer.
 
         ETIMEDOUT: there is none yet, since the gadget's thread is busy with a command of the host.
-        The write goes on, and nothing that would wait behind it is begun before it is over.
+        The write goes on, and nothing that would wait behind it is begun before it is over, but
+        for a forced eject.
         """
-        self._keep_from_waiting(path)
+        if path.name != _IN_ANY_CASE:
+            self._keep_from_waiting(path)
         child = Child(partial(sysfs.write, path, text))
         if not child.over(wait_s):
-            self._writing[path.parent.parent] = child
+            self._writing.setdefault(path.parent.parent, []).append(child)
             _time_out()
         if number := child.result():
             raise OSError(number, os.strerror(number))
 
     def _keep_from_waiting(self, path: Path) -> None:
         if self._writing and path.name in WAITING:
-            function = path.parent.parent
-            child = self._writing.get(function)
-            if child is not None and not child.over():
+            function, waiting = path.parent.parent, []
+            for child in self._writing.pop(function, ()):
+                if child.over():
+                    child.result()  # Whoever asked for it has gone on without.
+                else:
+                    waiting.append(child)
+            if waiting:
+                self._writing[function] = waiting
                 _time_out()
-            if child is not None:
-                child.result()  # Whoever asked for it has gone on without.
-                del self._writing[function]
 
     def mount_configfs(self, path: Path) -> None:
         """Mount configfs. EBUSY: it is mounted there. ENODEV: the kernel has none.
@@ -147,7 +153,13 @@ _WORDS: dict[tuple[str, str, int], tuple[str, str]] = {
         "eject it on the host, or force it: gadgetd eject --force",
     ),
     ("write", "file", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
+    ("write", "forced_eject", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
+    ("write", "ro", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
+    ("write", "cdrom", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
     ("read", "file", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
+    ("read", "ro", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
+    ("read", "cdrom", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
+    ("read", "lun", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
     ("write", "ro", errno.EBUSY): ("a disk is open in this LUN", "take the disk out first"),
     ("write", "cdrom", errno.EBUSY): ("a disk is open in this LUN", "take the disk out first"),
     ("write", "stall", errno.EBUSY): ("the function is linked", ""),

@@ -10,6 +10,7 @@ import pytest
 from gadgetd.control.commands import Commands
 from gadgetd.daemon import TICK_S
 from gadgetd.errors import GadgetError
+from gadgetd.export.ending import RETRY_S
 from gadgetd.export.reconnect import ASK_AGAIN_S, ASK_IN_USE_S, ASK_S, LET_GO_S
 from tests.unit.export.test_reconnect_resets import reset, wake_ups
 from tests.unit.fakes import Bench, lives
@@ -254,21 +255,22 @@ class TestAGadgetThatCannotBeRead:
         assert bench.kernel.bus == bus
 
     def test_nor_one_that_was_to_be_changed_when_a_command_hung(self, bench: Bench) -> None:
-        daemon = boot(bench, "mmcblk0")
+        daemon = boot(bench, "mmcblk0", "nvme0n1")
         wake_ups(bench, 100)
         bench.host_lets_go()
         bench.lun(0).locked = True
         bus = list(bench.kernel.bus)
         bench.configure("disks:\n  - kind: emmc\n    label: X\n  - kind: nvme\n")
         bench.kernel.thread_busy = True
-        bench.add("nvme0n1")
+        bench.add("nvme1n1")
         daemon.reload()
         bench.loop.run_for(20)
-        assert daemon.drives[0].inserted
+        assert bench.kernel.behind
+        assert [drive.inserted for drive in daemon.drives] == [True, True, False]
         bench.kernel.thread_goes_on()
         bench.loop.run_for(LET_GO_S * 2)
         assert bench.kernel.bus == bus
-        assert bench.files() == {0: "mmcblk0"}
+        assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
     def test_nor_one_that_another_disk_cannot_replace(self, bench: Bench) -> None:
         """The LUN holds what the daemon does not count as its own: a drive that is not empty."""
@@ -276,3 +278,53 @@ class TestAGadgetThatCannotBeRead:
         bench.lun(0).locked = True
         daemon.drives[0].inserted = False
         assert not daemon.reconnect.allowed()
+
+
+class TestACommandThatHangs:
+    def test_a_disk_that_loses_data_is_taken_behind_the_question_for_a_lock(
+        self, bench: Bench
+    ) -> None:
+        daemon = boot(bench, "mmcblk0", "nvme0n1")
+        bench.lun(1).locked = True
+        bench.kernel.thread_busy = True
+        bench.loop.run_for(ASK_S + TICK_S * 2)
+        assert bench.kernel.behind
+        bench.flush_result = errno.EIO
+        bench.log.say(WRITE_ERROR)
+        bench.loop.settle()
+        bench.kernel.thread_goes_on()
+        assert bench.files() == {0: "mmcblk0", 1: ""}
+        bench.loop.run_for(10)
+        assert lives(daemon) == {"mmcblk0": "idle", "nvme0n1": "write error"}
+
+    def test_a_disk_that_lost_data_and_was_not_taken_is_taken_later(self, bench: Bench) -> None:
+        boot(bench, "mmcblk0", "nvme0n1")
+        bench.kernel.thread_busy = True
+        bench.flush_result = errno.EIO
+        bench.log.say(WRITE_ERROR)
+        bench.loop.settle()
+        bench.kernel.behind.clear()  # The process that was to do it has ended without.
+        bench.kernel.thread_goes_on()
+        assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
+        bench.loop.run_for(RETRY_S + 1)
+        assert bench.files() == {0: "mmcblk0", 1: ""}
+
+    def test_a_forced_eject_that_fails_leaves_no_doubt_of_what_is_still_in(
+        self, bench: Bench
+    ) -> None:
+        daemon = boot(bench, "mmcblk0", "nvme0n1")
+        bench.lun(0).locked = True
+        bench.kernel.thread_busy = True
+        assert daemon._exporter.gadget.is_locked(1) is None
+        drive = of(daemon, "mmcblk0")
+        with pytest.raises(GadgetError, match="the disk does not answer"):
+            daemon.eject(drive, force=True)
+        drive.reset = True
+        with pytest.raises(GadgetError, match="the disk does not answer"):
+            daemon.eject(drive, force=True)
+        assert not drive.torn
+        assert "torn" not in bench.numbers.read_text()
+        bench.kernel.thread_goes_on()
+        host_ejects(bench, 0, 1)
+        bench.loop.run_for(5)
+        assert daemon.status.safe_to_unplug

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from gadgetd.configfs import ConfigFs
 from gadgetd.errors import GadgetError
-from gadgetd.usb.kernelfs import Kernel
+from gadgetd.usb.kernelfs import Kernel, explain
 from tests.unit.fakes import open_fds
 
 
@@ -46,9 +47,33 @@ def test_nothing_waits_for_one_that_is_not_there_nor_behind_it(lun: Path) -> Non
     assert kernel.read(lun / "inquiry_string") == "x\n"
     # It is over, and so is the waiting.
     assert (lun / "file").read_text() == "x"
-    assert kernel._writing[lun.parent].over(5)
+    assert kernel._writing[lun.parent][0].over(5)
     assert kernel.read(lun / "ro") == "0\n"
     assert open_fds() == before
+
+
+def test_a_forced_eject_is_begun_behind_whatever_is_under_way(lun: Path) -> None:
+    before, kernel = open_fds(), Kernel()
+    os.mkfifo(lun / "forced_eject")
+    for name in ("file", "forced_eject"):
+        with pytest.raises(TimeoutError):
+            kernel.write_apart(lun / name, "1", 0.05)
+    assert len(kernel._writing[lun.parent]) == 2
+    assert (lun / "file").read_text() == "1"
+    with pytest.raises(TimeoutError):
+        kernel.read(lun / "ro")
+    assert (lun / "forced_eject").read_text() == "1"
+    assert all(child.over(5) for child in kernel._writing[lun.parent])
+    assert kernel.read(lun / "ro") == "0\n"
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("name", ["file", "forced_eject", "ro", "cdrom"])
+def test_what_does_not_answer_is_told_in_words(name: str) -> None:
+    error = TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+    step = f"write functions/mass_storage.0/lun.0/{name}"
+    assert explain(step, error)[0] == "the disk does not answer"
+    assert explain("read functions/mass_storage.0/lun.0", error)[0] == "the disk does not answer"
 
 
 def test_a_gadget_that_does_not_answer_is_no_gadget_that_is_not_there(lun: Path) -> None:
@@ -59,5 +84,5 @@ def test_a_gadget_that_does_not_answer_is_no_gadget_that_is_not_there(lun: Path)
     with pytest.raises(GadgetError, match="the disk does not answer"):
         fs.lun_file("gadgetd", 0)
     assert (lun / "file").read_text()
-    assert kernel._writing[lun.parent].over(5)
+    assert kernel._writing[lun.parent][0].over(5)
     kernel.read(lun / "ro")
