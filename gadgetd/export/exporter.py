@@ -222,12 +222,14 @@ class Exporter:
                     locked.append(lun.number)
         finally:
             if luns:
-                self.gadget.standing = None
                 try:
-                    self._note_visible(self.gadget.read_back())
-                finally:
-                    if self.gadget.standing is None:
-                        self.drives.note_unchanged(before)
+                    standing = self.gadget.read_back()
+                except GadgetError:
+                    self.drives.note_unchanged(before)
+                    raise
+                if standing is None:
+                    self.drives.note_unchanged(before)
+                self._note_visible(standing)
         names = {number: drive.name for number, drive in self.drives.items()}
         return tuple(names.get(number, f"LUN {number}") for number in sorted(locked))
 
