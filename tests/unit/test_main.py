@@ -119,6 +119,7 @@ def test_sighup_reads_the_configuration_again(tmp_path: Path) -> None:
         """
         bench.add("mmcblk0")
         def scenario():
+            status()  # It has started, and read the file as it was.
             bench.configure("slot: 2\\n")
             os.kill(os.getpid(), signal.SIGHUP)
             wait_for(lambda: status()["advice"])
