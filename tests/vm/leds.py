@@ -9,8 +9,9 @@ from tests.vm.board import WAIT_S, Board, until
 
 Change = tuple[float, bool]
 
-LATE_S = 0.8
-"""A step may come so much later: the emulated CPU has other work, and this machine as well."""
+LATE_S = 3.0
+"""A step may come so much later: the emulated CPU has other work, such as importing what draws the
+first picture, and two boards share this machine. None may come early."""
 EARLY_S = 0.1
 
 
@@ -29,7 +30,7 @@ def expect_three_flashes_then_steady(board: Board) -> None:
     changes = board.led()
     assert [lit for _, lit in changes] == [True, False, True, False, True]
     for _, seconds in flashes(changes):
-        assert 0.2 - EARLY_S < seconds < 0.2 + LATE_S
+        assert 0.2 - EARLY_S < seconds < 0.2 + LATE_S, f"a step of {seconds:.2f} s"
 
 
 def expect_error_pattern(board: Board, count: int = 20) -> None:
