@@ -120,7 +120,6 @@ def assert_file_is_whole(board: Board, device: str, name: str) -> None:
     assert said.split()[0] == FILE.digest
 
 
-@pytest.mark.hosts("pc")
 def test_a_disk_that_comes_beside_a_mounted_one_waits_for_the_host_or_for_a_person(
     boot: Boot,
 ) -> None:

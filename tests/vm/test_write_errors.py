@@ -75,6 +75,7 @@ def test_the_hosts_flush_fails_and_without_us_it_does_not(boot: Boot, tmp_path: 
     assert_the_flush_fails(board)
 
 
+@pytest.mark.long
 def test_it_fails_on_a_pc_too(bench: Bench, tmp_path: Path) -> None:
     bench.switch_off()
     options = MachineOptions(sd=Drive(SIZE), qemu_arguments=failing_disk(tmp_path / "bad"))
