@@ -49,7 +49,7 @@ WRONGS = {
         2,
         11,
         "disks[0].kind",
-        "'nvem' is not a kind",
+        "'nvem' is not a kind (did you mean nvme?)",
         "one of emmc, sd, nvme, sata, usb, other, or a list of them",
     ),
     "bad pattern": Wrong(
