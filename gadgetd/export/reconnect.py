@@ -14,7 +14,7 @@ from gadgetd.eventloop import Clock
 from gadgetd.export.drive import QUIET_S, Drive
 from gadgetd.export.drives import Drives
 from gadgetd.export.own_gadget import OwnGadget
-from gadgetd.usb.activity import Activity
+from gadgetd.usb.activity import Activity, is_use
 from gadgetd.usb.link import GONE_S, INTERRUPTION_S, Host
 
 LET_GO_S = 35.0
@@ -66,13 +66,13 @@ class Reconnect:
 
     def look(self) -> None:
         """Note whether the host has used a disk since the last look, or could not have."""
-        if self._activity.busy(0):
-            self._stirred_at = self._clock()
-        now = self._clock()
+        wake_ups, now = self._activity.look(), self._clock()
+        if wake_ups > 0:
+            self._stirred_at = now
         if not self._host.up:
             self.used()
             self._unasked_since = now
-        elif self._in_use():
+        elif not self._drives.calm or is_use(wake_ups, self._shown):
             self.used()
         due = min(self._used_at + ASK_S, self._unasked_since + ASK_IN_USE_S)
         if self._host.up and self._unasked and now >= max(due, self._asked_at):
@@ -82,7 +82,6 @@ class Reconnect:
         if not self._wanted:
             self._wanted_at = None
         self._wanted = False
-        self._activity.look()
 
     def used(self) -> None:
         """Take it that the host uses the disks at this moment."""
@@ -171,8 +170,7 @@ class Reconnect:
         drives = self._drives.in_order
         locked = {*self._ask(), *self._open()}
         lately = self._clock() - self._used_at < LET_GO_S
-        shown = sum(drive.was_shown for drive in drives)
-        if self._activity.busy(shown):
+        if self._activity.busy(self._shown):
             locked.update(drive.name for drive in drives)
         elif lately:
             # What it had an earlier run write is not known.
@@ -199,8 +197,12 @@ class Reconnect:
         return tuple(locked)
 
     def _in_use(self) -> bool:
-        shown = sum(drive.was_shown for drive in self._drives.values())
-        return not self._drives.calm or self._activity.busy(shown)
+        return not self._drives.calm or self._activity.busy(self._shown)
+
+    @property
+    def _shown(self) -> int:
+        """How many LUNs the host has had to ask for media."""
+        return sum(drive.was_shown for drive in self._drives.values())
 
     def _open(self) -> tuple[str, ...]:
         drives = self._drives.in_order

@@ -26,9 +26,11 @@ class Activity:
         self._threads: list[Path] = []
         self._seen = 0
 
-    def look(self) -> None:
-        """Begin to count anew."""
-        self._seen = self._count()
+    def look(self) -> int:
+        """Begin to count anew; returns the wake-ups since the last look."""
+        count = self._count()
+        woken, self._seen = count - self._seen, count
+        return woken
 
     def forget(self) -> None:
         """Look for the threads anew, since a function may have been added."""
@@ -36,7 +38,7 @@ class Activity:
 
     def busy(self, luns: int) -> bool:
         """Tell whether the host has read or written since the last look, given how many LUNs."""
-        return self._count() - self._seen > POLLING * luns
+        return is_use(self._count() - self._seen, luns)
 
     def _count(self) -> int:
         try:
@@ -50,6 +52,11 @@ class Activity:
         except OSError:
             self._threads = []
         return self._seen
+
+
+def is_use(wake_ups: int, luns: int) -> bool:
+    """Tell whether so many wake-ups between two looks are more than a host's asking for media."""
+    return wake_ups > POLLING * luns
 
 
 def _serves(comm: Path) -> bool:
