@@ -150,7 +150,7 @@ class Blinker:
         self._pattern, self._next, self._due = pattern, 0, now
         self.failed = False
         triggers = self._triggers(self._led)
-        if pattern.repeats and "timer" in triggers and self._blink_by_kernel(self._led, pattern):
+        if "timer" in triggers and self._blink_by_kernel(self._led, pattern):
             self._due = None
             return None
         try:
@@ -235,8 +235,11 @@ class Blinker:
     def _blink_by_kernel(self, led: Path, pattern: Pattern) -> bool:
         """Let the `timer` trigger blink, delays in milliseconds; say whether it does.
 
+        It knows one time lit and one dark, and begins lit; any other pattern is not for it.
         Source: drivers/leds/trigger/ledtrig-timer.c; Documentation/leds/leds-class.rst.
         """
+        if not pattern.repeats or [lit for lit, _ in pattern.steps] != [True, False]:
+            return False
         (_, on_s), (_, off_s) = pattern.steps
         try:
             # `none` first: it ends an earlier pattern at once.

@@ -200,6 +200,25 @@ def test_without_the_timer_trigger_the_pattern_is_the_same(tmp_path: Path, how: 
     assert [when for when, _ in light[:4]] == pytest.approx([1, 2, 3, 4])
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        Pattern("short, short, long", ((True, 0.1), (False, 0.1), (True, 1.0)), repeats=True),
+        Pattern("dark first", ((False, 0.1), (True, 1.0)), repeats=True),
+        Pattern("lit", ((True, 1.0),), repeats=True),
+    ],
+)
+def test_a_pattern_that_the_timer_trigger_does_not_know_is_blinked_step_by_step(
+    tmp_path: Path, pattern: Pattern
+) -> None:
+    kernel = Kernel()
+    run(Blinker(make_led(tmp_path, "ACT"), kernel.write), kernel, pattern, until=10)
+    assert ("trigger", "timer") not in {(name, value) for _, name, value in kernel.writes}
+    light = [lit for _, lit in kernel.light()]
+    steps = [lit for lit, _ in pattern.steps]
+    assert light[: 2 * len(steps)] == steps * 2
+
+
 def test_the_patterns_cannot_be_mistaken_for_each_other() -> None:
     assert len({BOUND.steps, ERROR.steps, SAFE.steps}) == 3
     assert not BOUND.repeats
