@@ -93,7 +93,7 @@ SAFE = Pattern("safe", ((True, 1.0), (False, 1.0)), repeats=True)
 
 def pattern_for(status: Status) -> Pattern | None:
     """Give what the LED says about a status; None where it keeps what it says."""
-    lost = any(row.life is Life.FAILED for row in status.disks)
+    lost = any(row.data_lost or row.life is Life.FAILED for row in status.disks)
     if lost or status.phase in (Phase.CONFIG_ERROR, Phase.FAILED):
         return ERROR
     if status.safe_to_unplug:

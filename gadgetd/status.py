@@ -87,6 +87,8 @@ class DiskStatus(NamedTuple):
     """Bytes a second, read and written, over the last refresh interval."""
     health: Health | None = None
     """What the disk tells of its wear; None if it does not, or has not been asked yet."""
+    data_lost: bool = False
+    """It lacks data that the host had written, whatever it does now, until a person begins anew."""
 
 
 class Status(NamedTuple):

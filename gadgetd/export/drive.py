@@ -319,6 +319,7 @@ class Drive:
             read_bytes=self.total.read_bytes,
             written_bytes=self.total.written_bytes,
             rate_bytes_s=self.rate_bytes_s if moving else 0,
+            data_lost=self.lost or self.life is Life.FAILED,
         )
 
 

@@ -51,7 +51,8 @@ def sign_of(status: Status) -> Sign:
     lives = {row.life for row in status.disks if row.lun is not None} - {Life.GONE}
     if status.phase is Phase.CONFIG_ERROR:
         return LOCKED if is_lock(status.problem) else ERROR
-    if status.phase is Phase.FAILED or Life.FAILED in lives:
+    lost = any(row.data_lost for row in status.disks)  # Also by one that has left since.
+    if status.phase is Phase.FAILED or Life.FAILED in lives or lost:
         return ERROR
     if status.safe_to_unplug:
         return SAFE

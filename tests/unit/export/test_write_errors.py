@@ -12,7 +12,11 @@ from gadgetd.daemon import TICK_S, Daemon
 from gadgetd.disks.disk import Pending
 from gadgetd.export.drive import QUIET_S
 from gadgetd.export.reconnect import LET_GO_S
+from gadgetd.led import ERROR, pattern_for
+from gadgetd.show import sign
 from gadgetd.show.events import events
+from gadgetd.show.sign import sign_of
+from gadgetd.status import to_json
 from tests.unit.fakes import MIB, Bench, lives
 from tests.unit.test_daemon import (
     READ_ERROR,
@@ -102,6 +106,36 @@ def test_an_fsync_that_says_all_is_well_is_not_believed(bench: Bench) -> None:
     bench.loop.run_for(5)
     assert lives(daemon) == {"nvme0n1": "write error"}
     assert not daemon.status.safe_to_unplug
+
+
+def test_a_disk_that_the_kernel_leaves_with_the_host_is_an_error_for_people_too(
+    bench: Bench,
+) -> None:
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_writes(bench, "nvme0n1")
+    del bench.lun(1).attributes["forced_eject"]  # It came with Linux 6.0.
+    bench.log.say(WRITE_ERROR)
+    bench.loop.run_for(10)
+    # Its own flush, which finds nothing left to write, is not believed.
+    assert (bench.files()[1], lives(daemon)["nvme0n1"]) == ("nvme0n1", "flushed")
+    assert sign_of(daemon.status) is sign.ERROR
+    assert pattern_for(daemon.status) is ERROR
+    assert [row["data_lost"] for row in to_json(daemon.status)["disks"]] == [False, True]
+    daemon.stop(lambda: None)
+    bench.loop.settle()
+    daemon.resume()
+    bench.loop.settle()
+    assert sign_of(daemon.status) is sign.READY
+
+
+def test_a_disk_that_left_with_data_is_an_error_though_another_goes_on(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    host_writes(bench, "nvme0n1")
+    bench.remove("nvme0n1")
+    bench.loop.run_for(10)
+    assert lives(daemon) == {"mmcblk0": "idle", "nvme0n1": "gone"}
+    assert sign_of(daemon.status) is sign.ERROR
+    assert pattern_for(daemon.status) is ERROR
 
 
 def test_a_person_can_try_it_once_more_and_it_is_taken_again(bench: Bench) -> None:

@@ -76,6 +76,11 @@ CASES: list[tuple[Sign, Status]] = [
     (sign.ERROR, stopped()._replace(problem=PROBLEM)),
     (sign.ERROR, status(*lives(Life.IDLE, Life.FAILED))),
     (sign.ERROR, status(*lives(Life.WRITING, Life.FAILED))),
+    # The kernel would not take it from the host, or it has left, or come back.
+    *(
+        (sign.ERROR, status(nvme(0), nvme(1, life=life)._replace(data_lost=True)))
+        for life in (Life.IDLE, Life.WRITING, Life.FLUSHED, Life.GONE)
+    ),
     (sign.ERROR, status(phase=Phase.FAILED)),
     (sign.ERROR, status(phase=Phase.CONFIG_ERROR, problem=PROBLEM)),
     (sign.ERROR, status(phase=Phase.CONFIG_ERROR, problem=TYPO)),
