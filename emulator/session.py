@@ -32,7 +32,6 @@ from emulator.shell import HostBlock, HostShell
 END_KEY = b"\x1d"  # Ctrl-]
 POLL_S = 0.5
 STEADY_S = 10  # a screen that still changes after this is photographed as it is
-BEGUN = r'"phase":"(?!starting)'  # gadgetd has said what it does, or what it waits for
 # gadgetd's line for a configuration error: no other problem has a file.
 WRONG_YAML = re.compile(
     r'^@gadgetd (\{"event":"problem","active":true,.*"file":".*\})$', re.MULTILINE
@@ -119,9 +118,13 @@ def unattended(options: MachineOptions, wishes: Wishes) -> int:
         stack.enter_context(door.opened(host, machine.directory, _described(options)))
         machine.go()
         start = time.monotonic()
-        blocks, why = _await(host, line, machine, wishes)
-        if not why:
-            line.expect(BEGUN if not blocks else "login: ", wishes.timeout_s)
+        board = host
+        if pc:
+            board = HostShell(machine.host_path)
+            stack.callback(board.close)
+        blocks, why = _await(host, board, line, machine, wishes)
+        if blocks and not why:
+            line.expect("login: ", wishes.timeout_s)
         took = time.monotonic() - start
         if wishes.screenshot and machine.running:
             _photograph(machine, wishes.screenshot)
@@ -239,11 +242,11 @@ def _described(options: MachineOptions) -> str:
 
 
 def _await(
-    host: HostShell, line: Line, machine: Machine, wishes: Wishes
+    host: HostShell, board: HostShell, line: Line, machine: Machine, wishes: Wishes
 ) -> tuple[list[HostBlock], str]:
     """Wait for the board's disks at the host; returns what it sees and what is wrong, or "".
 
-    A drive without a medium, an empty slot, is no disk of the board's.
+    A drive without a medium, an empty slot, is no disk of the board's. `board` is a shell there.
     """
     deadline = time.monotonic() + wishes.timeout_s
     sizes = sorted(drive.size for drive in machine.drives.values())
@@ -261,8 +264,7 @@ def _await(
             seen = sorted(block.size_bytes for block in blocks if block.size_bytes)
             there = len(seen) == wanted and (wanted != len(sizes) or seen == sizes)
             # No disk at all is only a result once gadgetd has read its configuration.
-            begun = wanted or re.search(BEGUN, said)
-            if there and begun and host.has_attached(blocks):
+            if there and (wanted or _has_begun(board)) and host.has_attached(blocks):
                 return host.blocks(), ""
             if time.monotonic() > deadline:
                 return blocks, (
@@ -275,6 +277,12 @@ def _await(
         if machine.running:
             return blocks, str(error)
     return blocks, "the board switched itself off before the host saw its drives"
+
+
+def _has_begun(board: HostShell) -> bool:
+    """Whether gadgetd knows what it does, or waits for; its lines on the UART may be off."""
+    status, said = board.run("gadgetd status --json 2>/dev/null")
+    return status == 0 and json.loads(said)["phase"] != "starting"
 
 
 class _Tables:
