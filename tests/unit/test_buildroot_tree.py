@@ -58,6 +58,16 @@ def test_the_overlay_is_installed_as_it_is() -> None:
     assert {path.name for path in (CHECKOUT / "rootfs-overlay").iterdir()} <= {"etc", "root", "usr"}
 
 
+def test_the_table_of_rights_makes_no_directory_for_what_the_board_has_not() -> None:
+    rows = [row.split() for row in (BOARD / "device_table.txt").read_text().splitlines()]
+    named = {row[0]: row[1:5] for row in rows if row and row[0].startswith("/")}
+    assert named["/tmp"] == ["d", "1777", "0", "0"]
+    assert named["/root"] == ["d", "700", "0", "0"]
+    assert named["/etc/shadow"] == ["f", "600", "0", "0"]
+    pruned = [f"/{line.rstrip('*')}" for line in (BOARD / "prune.txt").read_text().splitlines()]
+    assert not [name for name in named if name.startswith(tuple(p for p in pruned if len(p) > 1))]
+
+
 def test_downloads_are_checked_by_their_hashes() -> None:
     assert "BR2_DOWNLOAD_FORCE_CHECK_HASHES=y" in DEFCONFIG
     digest = hashlib.sha256((CHECKOUT / "LICENSE").read_bytes()).hexdigest()
