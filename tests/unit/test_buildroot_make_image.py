@@ -13,12 +13,13 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 TREE = CHECKOUT / "buildroot-package"
 
 BUILDROOT = """\
+export BR2_VERSION := 2026.02.3
 DROPPED ?= no line
 O ?= output
 $(shell mkdir -p $(O))
 $(shell echo $(MAKECMDGOALS) >>$(CURDIR)/asked)
 print-version:
-	@cat version
+	@echo v6.7-8-g0f3e508c
 gadgetd_cm4_defconfig:
 	@mkdir -p $(O)
 	@grep -v "$(DROPPED)" $(BR2_EXTERNAL)/configs/$@ >$(O)/.config
@@ -58,7 +59,6 @@ class Machine:
         (self.buildroot / "package").mkdir(parents=True)
         (self.buildroot / "package/Makefile.in").touch()
         (self.buildroot / "Makefile").write_text(BUILDROOT)
-        (self.buildroot / "version").write_text("2026.02.3\n")
         (top / "bin").mkdir()
         for name in (
             "rsync",
@@ -280,7 +280,8 @@ class TestWhatIsBuiltAgain:
         assert asked.index("clean") < asked.index("gadgetd_cm4_defconfig") < asked.index("all")
 
     def test_everything_after_a_change_of_buildroot(self, machine: Machine) -> None:
-        (machine.buildroot / "version").write_text("2026.02.4\n")
+        makefile = machine.buildroot / "Makefile"
+        makefile.write_text(BUILDROOT.replace("2026.02.3", "2026.02.4"))
         assert "has changed: building everything anew" in machine.build()
         assert "clean" in machine.asked()
 
@@ -307,9 +308,13 @@ class TestWhatIsBuiltAgain:
 class TestWhatItSays:
     """While it runs, and when it ends."""
 
-    def test_a_version_without_the_commit_of_a_checkout_around_it(self, machine: Machine) -> None:
-        (machine.buildroot / "version").write_text("2026.02.3-g0f3e508c\n")
+    def test_buildroots_own_version_whatever_git_says_of_a_checkout_around_it(
+        self, machine: Machine
+    ) -> None:
         assert "is the one that is tested" not in machine.build()
+        makefile = machine.buildroot / "Makefile"
+        makefile.write_text(BUILDROOT.replace("2026.02.3", "2026.02.4"))
+        assert "Buildroot 2026.02.4 is used; 2026.02.3 is the one" in machine.build()
 
     def test_the_cause_of_a_failure_and_not_what_a_configure_script_found(
         self, machine: Machine
