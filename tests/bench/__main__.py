@@ -20,10 +20,11 @@ from gadgetd import __version__
 from tests.bench.person import Answers, Person, Terminal, read_answers
 from tests.bench.report import PASSED, Report, plain
 from tests.bench.walk import KEYS, STEPS, Walk, walk
-from tests.vm.board import Board, LocalHost, until
+from tests.vm.board import Board, LocalHost
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DOOR_S = 60
+DOOR_POLL_S = 0.1
 
 
 class DoorHost(HostShell):
@@ -34,16 +35,18 @@ class DoorHost(HostShell):
         self._number = number
 
     def wait_until_ready(self, timeout_s: float = DOOR_S) -> None:
-        """Wait until the board has been switched on."""
+        """Wait until the board's port has been found open and its power is on.
 
-        def opened() -> bool:
+        Raises EmulatorError, as the door does, if there is still no such board after `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
             try:
-                door.visit(self._number).close()
+                return door.visit(self._number).close()
             except EmulatorError:
-                return False
-            return True
-
-        until("an emulated board runs", opened, timeout_s)
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(DOOR_POLL_S)
 
     def run(self, command: str, timeout_s: float = 30) -> tuple[int, str]:
         """Run a shell command: its exit status and all it said."""
@@ -105,6 +108,7 @@ def _walked(options: argparse.Namespace, person: Person, directory: Path) -> Rep
     if options.rpiboot:
         context.start = start
     try:
+        host.wait_until_ready()
         entries = tuple(walk(context, STEPS, lambda text: print(plain(text), flush=True)))
     finally:
         uart.close()

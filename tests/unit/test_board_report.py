@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -174,6 +175,46 @@ def test_what_nobody_has_answered_is_skipped_not_passed(context: Walk) -> None:
     ]
 
 
+class Port:
+    """A UART that keeps what is sent to it."""
+
+    def __init__(self) -> None:
+        self.line = self
+        self.position = 0
+        self.sent = b""
+
+    def send(self, data: bytes) -> None:
+        self.sent += data
+
+
+def at_the_end(context: Walk, **answers: str) -> tuple[bytes, list[tuple[str, str]]]:
+    """What is sent to a board, and the outcome, when a person is asked whether it may end."""
+    port = Port()
+    context.board = SimpleNamespace(uart=port)  # type: ignore[assignment]
+    context.person = Answers(answers)
+    context.shell = True
+    told = outcomes(context, *(step for step in STEPS if step.key == "poweroff"))
+    return port.sent, told
+
+
+def test_a_board_that_may_not_be_switched_off_is_left_running(context: Walk) -> None:
+    assert at_the_end(context, end=NO) == (b"", [(SKIPPED, "a person has said no")])
+    assert at_the_end(context) == (b"", [(SKIPPED, "nobody has answered")])
+
+
+@pytest.mark.parametrize(("dark", "told"), [(YES, PASSED), (NO, FAILED), (SKIP, SKIPPED)])
+def test_a_board_is_off_only_if_somebody_has_seen_it(context: Walk, dark: str, told: str) -> None:
+    sent, ((status, _),) = at_the_end(context, end=YES, dark=dark)
+    assert (sent, status) == (b"poweroff\n", told)
+
+
+def test_no_times_are_taken_of_a_board_that_runs_already(context: Walk) -> None:
+    context.board = SimpleNamespace(uart=Port())  # type: ignore[assignment]
+    context.person = Answers({"off": NO})
+    assert outcomes(context, STEPS[0]) == [(SKIPPED, "the board ran already")]
+    assert context.since is None
+
+
 # ---- Who is asked --------------------------------------------------------------------------------
 
 
@@ -247,6 +288,11 @@ def test_no_port_is_one_sentence(tmp_path: Path, complaint: list[str]) -> None:
         "  hint: is it plugged in, free, and may you read and write it?\n"
     )
     assert not list(tmp_path.glob("x*"))
+
+
+def test_an_emulated_board_that_does_not_run_is_one_sentence() -> None:
+    with pytest.raises(EmulatorError, match=r"no (emulated )?board"):
+        command.DoorHost("none").wait_until_ready(0)
 
 
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, complaint: list[str]) -> None:
