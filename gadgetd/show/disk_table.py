@@ -19,6 +19,8 @@ _DISPENSABLE = (2, 4, 3)
 _NARROW = 60
 """In fewer columns a disk has two lines."""
 _CHART_MIN, _CHART_MAX = 6, 30
+_MODEL_MIN = 12
+"""A model is not cut shorter than this for a chart's sake."""
 
 
 class Table:
@@ -98,6 +100,11 @@ class Table:
         def excess() -> int:
             return sum(widths[column] for column in kept) + 2 * (len(kept) - 1) - self._columns
 
+        histories = [self._history(row) for row in exported]
+        # A short chart says more than the end of a long model.
+        chart = 2 + _CHART_MIN if any(histories) else 0
+        if 0 < excess() + chart <= widths[2] - _MODEL_MIN:
+            widths[2] -= excess() + chart
         widths[2] -= max(0, min(excess(), widths[2] - 8))
         for column in _DISPENSABLE:
             if excess() > 0:
@@ -118,7 +125,7 @@ class Table:
         if room < _CHART_MIN:
             return lines
         start = self._columns - room
-        charts = (letters.chart(self._history(row), min(room, _CHART_MAX)) for row in exported)
+        charts = (letters.chart(history, min(room, _CHART_MAX)) for history in histories)
         return [
             lines[0],
             *(

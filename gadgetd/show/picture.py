@@ -8,9 +8,13 @@ from gadgetd.show import letters, wording
 from gadgetd.show.disk_table import History, Table
 from gadgetd.show.layout import BOLD, PLAIN, Line, repeats, serial_console, troubles
 from gadgetd.show.sign import SAFE, sign_of
-from gadgetd.status import Status
+from gadgetd.status import Life, Status
 
 _FOOTER = "log in on the UART or with Alt+F2: root, no password"
+
+_MAKER = "Raspberry Pi "
+_NO_PC = "none: cable out, or PC off"
+_EJECT = "; eject there before you unplug"
 
 _ALL = 1 << 30
 _STEPS = (
@@ -66,11 +70,10 @@ class _Page:
         message = "" if repeats(status) else status.message
         if sign is SAFE:
             message = f"{SAFE.word}: {message}".rstrip(": ")
-        name = f"{tail}  {status.board.model or 'unknown board'}".strip()
         self.parts = _Parts(
             headline=styled(message, sign.style),
-            board=[(wording.clip(wording.plain(name), columns), BOLD)],
-            link=styled(_link(status), PLAIN) + styled(serial_console(status), PLAIN),
+            board=[(wording.clip(_board(status, columns), columns), BOLD)],
+            link=styled(_link(status, columns), PLAIN) + styled(serial_console(status), PLAIN),
             troubles=troubles(status, columns),
             footer=styled(f"gadgetd {status.version}; {_FOOTER}", PLAIN),
         )
@@ -112,6 +115,21 @@ class _Page:
         return [(line, sign.style) for line in drawn]
 
 
-def _link(status: Status) -> str:
+def _board(status: Status, columns: int) -> str:
+    """Give the board's name as the PC shows it, then its model, of which the end matters most."""
+    model = status.board.model or "unknown board"
+    name = wording.plain(f"{status.board.tail}  {model}".strip())
+    return name if len(name) <= columns else name.replace(_MAKER, "")
+
+
+def _link(status: Status, columns: int) -> str:
+    """Say how it stands with the PC; nothing without a controller, which is told of elsewhere."""
     controller = status.controller
-    return f"PC: {wording.host(controller)}" if controller else "USB controller: none in use"
+    if controller is None:
+        return ""
+    words = f"PC: {_NO_PC if controller.state == 'not attached' else wording.host(controller)}"
+    out = (Life.EJECTING, Life.EJECTED, Life.FAILED, Life.GONE)
+    has_disks = any(row.lun is not None and row.life not in out for row in status.disks)
+    if controller.state == "configured" and has_disks and len(words) + len(_EJECT) <= columns:
+        words += _EJECT
+    return words

@@ -92,7 +92,7 @@ def test_without_a_cable_the_consoles_say_so_and_what_to_do(board: Board) -> Non
     assert board.check(f"cat /sys/class/udc/{VUDC}/state").strip() == "not attached"
     board.expect_on_both("no host: no USB cable, or the PC is off", since=0)
     board.expect_on_screen(
-        "PC: no host: cable out, or host off",
+        "PC: none: cable out, or PC off",
         "What to do: plug the board's USB slave port into a PC",
     )
     board.expect_sign(sign.NO_HOST)

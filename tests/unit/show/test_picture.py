@@ -61,7 +61,7 @@ def test_writing_at_40x15() -> None:
         "     █ █ █ █ █  █   █   █ █  █ █  █",
         "      █ █  █  █ █   █   █ █  █  ███",
         "2 disks exported",
-        "a1b2c3d4  Raspberry Pi Compute Module...",
+        "a1b2c3d4  Compute Module 4 Rev 1.1",
         "PC: connected, high-speed (480 Mb/s)",
         "NVMe nvme0n1  500 GB  BJTD4R",
         "  writing 12.3 MB/s, 1.23 GB written,",
@@ -87,7 +87,7 @@ def test_writing_at_80x25() -> None:
         "",
         "2 disks exported",
         "a1b2c3d4  Raspberry Pi Compute Module 4 Rev 1.1",
-        "PC: connected, high-speed (480 Mb/s)",
+        "PC: connected, high-speed (480 Mb/s); eject there before you unplug",
         "",
         "DISK            SIZE  MODEL   WRITTEN     READ  NOW",
         "NVMe nvme0n1  500 GB  BJTD4R  1.23 GB  45.7 kB  writing 12.3 MB/s  _▄██▄",
@@ -116,6 +116,19 @@ def test_safe_to_unplug_at_80x25() -> None:
         "SAFE TO UNPLUG: 1 disk ejected",
         "a1b2c3d4  Raspberry Pi Compute Module 4 Rev 1.1",
     ]
+
+
+def test_a_long_model_leaves_room_for_a_chart_and_is_whole_without_one() -> None:
+    model = "WDC PC SN740 SDDQNQD-512G"
+    rows = [row._replace(disk=row.disk._replace(model=model)) for row in WRITING.disks]
+    lines = [line for line, _ in picture(status(*rows), 84, 25, lambda _: ())]
+    assert [model in line for line in lines if "nvme" in line] == [True, True]
+    lines = [line for line, _ in picture(status(*rows), 84, 25, history)]
+    writing, _ = (line for line in lines if "nvme" in line)
+    assert "WDC PC SN740 S..." in writing
+    assert writing.endswith("_▄██▄")
+    # Nothing is given up where that would be too little.
+    assert picture(status(*rows), 74, 25, history) == picture(status(*rows), 74, 25)
 
 
 @pytest.mark.parametrize(("columns", "rows", "high"), [(120, 33, 15), (240, 67, 30)])
@@ -260,19 +273,41 @@ def test_a_read_only_disk_is_said_to_be_one() -> None:
 @pytest.mark.parametrize(
     ("state", "speed", "words"),
     [
-        ("not attached", "UNKNOWN", "no host: cable out, or host off"),
+        ("not attached", "UNKNOWN", "none: cable out, or PC off"),
         ("configured", "full-speed", "connected, full-speed (12 Mb/s)"),
         ("configured", "super-speed", "connected, super-speed (5 Gb/s)"),
         # A link that may not be there has no speed.
         ("suspended", "high-speed", "suspended: host asleep, or cable out"),
         ("default", "high-speed", "not set up by a host, or no more"),
-        ("not attached", "high-speed", "no host: cable out, or host off"),
+        ("not attached", "high-speed", "none: cable out, or PC off"),
         ("strange", "", "strange"),
     ],
 )
 def test_host_state_is_told_in_words(state: str, speed: str, words: str) -> None:
     shown = status(controller=Controller("udc", state, speed))
     assert f"PC: {words}" in render(shown)
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        (status(disk(0), disk(1, Life.EJECTED)), True),
+        (status(disk(0, Life.WRITING)), True),
+        (status(disk(0, Life.EJECTED), disk(1, Life.GONE), safe_to_unplug=True), False),
+        (status(disk(0, Life.FAILED)), False),
+        (status(disk(0, Life.WAITING), controller=Controller("udc", "default")), False),
+        (status(left_out(), phase=Phase.WAITING_FOR_DISKS), False),
+    ],
+)
+def test_who_has_disks_is_told_to_eject_them_first(shown: Status, said: bool) -> None:
+    assert any("; eject there before you unplug" in line for line in render(shown)) is said
+    # It never takes a line of its own.
+    assert not any("eject there" in line for line in render(shown, 60))
+
+
+def test_without_a_controller_nothing_is_said_of_a_pc() -> None:
+    shown = status(phase=Phase.STARTING, message="starting", controller=None)
+    assert not [line for line in render(shown) if "PC" in line or "controller" in line]
 
 
 def test_a_configuration_error_names_file_line_column_key_and_what_was_expected() -> None:
