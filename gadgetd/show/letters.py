@@ -49,7 +49,8 @@ def fit(spellings: Iterable[tuple[str, ...]], columns: int, rows: int) -> list[s
     A spelling is a word in one line or in several. Where two give letters of the same size, the
     first one does. Each line is centred, and no longer than it must be.
     """
-    best: tuple[int, list[str]] = (0, [])
+    best = 0
+    largest: tuple[tuple[str, ...], int, int] = ((), 0, 0)
     for lines in spellings:
         for height in range(rows * 2 // _DOTS, 1, -1):
             each = -(-_DOTS * height // 2)
@@ -57,9 +58,9 @@ def fit(spellings: Iterable[tuple[str, ...]], columns: int, rows: int) -> list[s
                 continue
             # A cell is twice as high as wide: letters are square, or up to half as high again.
             width = min(columns // max(map(_width, lines)), height)
-            if width and (width * height > best[0]) and height <= max(2, width + width // 2):
-                best = (width * height, _draw(lines, width, height, columns))
-    return best[1]
+            if width * height > best and height <= max(2, width + width // 2):
+                best, largest = width * height, (lines, width, height)
+    return _draw(*largest, columns)
 
 
 def _width(text: str) -> int:
@@ -77,9 +78,12 @@ def _draw(lines: tuple[str, ...], width: int, height: int, columns: int) -> list
         if len(halves) % 2:
             halves.append(" " * len(halves[0]))
         margin = " " * ((columns - len(halves[0]) * width) // 2)
-        for above, below in zip(halves[::2], halves[1::2], strict=True):
-            cells = (_CELLS[a == "#", b == "#"] * width for a, b in zip(above, below, strict=True))
-            drawn.append((margin + "".join(cells)).rstrip())
+        rows: dict[tuple[str, str], str] = {}  # High letters have many that are the same.
+        for pair in zip(halves[::2], halves[1::2], strict=True):
+            if pair not in rows:
+                cells = (_CELLS[a == "#", b == "#"] * width for a, b in zip(*pair, strict=True))
+                rows[pair] = (margin + "".join(cells)).rstrip()
+            drawn.append(rows[pair])
     return drawn
 
 

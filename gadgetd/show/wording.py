@@ -76,6 +76,8 @@ def plain(text: str) -> str:
     becomes `?`: the Linux console's default font has few other characters, and a serial
     terminal may be in any encoding.
     """
+    if text.isascii() and text.isprintable():  # As a rule, and that is known at once.
+        return text
     return text.translate(_PLAIN)
 
 
