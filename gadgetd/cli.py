@@ -144,11 +144,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(config: Path) -> int:
+    # A traceback lands on the consoles, and what reads the UART may be a program. The import below
+    # can fail too.
+    os.environ["PYTHON_COLORS"] = "0"
     # Imported here: pyudev is most of the start, and only the daemon needs it.
     from gadgetd.main import run
 
-    # A traceback lands on the consoles, and what reads the UART may be a program.
-    os.environ["PYTHON_COLORS"] = "0"
     run(config)
     return OK
 

@@ -229,6 +229,14 @@ def test_a_traceback_of_the_daemon_has_no_colours(monkeypatch: pytest.MonkeyPatc
     assert colours == ["0"]
 
 
+def test_nor_has_that_of_a_module_which_the_image_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHON_COLORS", "1")
+    monkeypatch.setitem(sys.modules, "gadgetd.main", None)
+    with pytest.raises(ModuleNotFoundError):
+        main(["run"])
+    assert os.environ["PYTHON_COLORS"] == "0"
+
+
 def test_only_one_daemon_runs_and_its_lock_goes_with_it(tmp_path: Path) -> None:
     lock = main_module._lock(tmp_path / "run" / "lock")
     with pytest.raises(GadgetdError, match="running already"):
