@@ -250,10 +250,7 @@ def _stop(_options: argparse.Namespace) -> int:
 
     answer = client.send("stop")
     if "refused" in answer:
-        raise GadgetdError(
-            "not stopped: the host still has the disks; to try again: gadgetd stop",
-            hint="see gadgetd status and dmesg",
-        )
+        raise GadgetdError(str(answer["refused"]), hint="see gadgetd status and dmesg")
     if answer["safe"]:
         print("stopped: all that the host wrote is on the disks")
     elif answer["flushed"]:

@@ -17,6 +17,7 @@ from gadgetd.sysfs import natural_key
 from gadgetd.usb.attributes import CONFIGURATION, FUNCTION_ROWS, LUN_ROWS, TABLES, Attribute
 from gadgetd.usb.gadget import LUNS_PER_FUNCTION, MASS_STORAGE, Function, Gadget, Lun
 from gadgetd.usb.kernelfs import Kernel, Undo, refuse
+from gadgetd.usb.steps import Steps
 
 ROOT = Path("/sys/kernel/config")
 
@@ -25,13 +26,12 @@ NO_FILE = "/dev/.gadgetd/asks-whether-the-medium-is-locked"
 _NOT_THERE = (errno.ENOENT, errno.ENODEV)
 
 
-class ConfigFs:
+class ConfigFs(Steps):
     """The USB gadgets of configfs below `root`. Its methods raise GadgetError and nothing else."""
 
     def __init__(self, root: Path = ROOT, kernel: Kernel | None = None) -> None:
+        super().__init__(root / "usb_gadget", kernel or Kernel())
         self._root = root
-        self._gadgets = root / "usb_gadget"
-        self._kernel = kernel or Kernel()
 
     def mount(self) -> None:
         """Mount configfs where it is not mounted yet, and see that it knows USB gadgets."""
@@ -113,9 +113,12 @@ class ConfigFs:
             raise
 
     def unbind(self, name: str) -> None:
-        """Detach the gadget from its controller; no error if it has none, or does not exist."""
+        """Detach the gadget from its controller; no error if it has none, or does not exist.
+
+        With ETIMEDOUT the host has lost the disks, and a command of its goes on.
+        """
         try:
-            self._write(self._gadgets / name / "UDC", "\n")
+            self._write_apart(self._gadgets / name / "UDC", "\n")
         except GadgetError as error:
             if error.errno not in _NOT_THERE:
                 raise
@@ -142,6 +145,8 @@ class ConfigFs:
         try:
             self.unbind(name)
         except GadgetError as error:
+            if error.errno == errno.ETIMEDOUT:
+                raise
             failures.append(error)
         groups = [top / group for group in ("os_desc", "configs", "functions", "strings")]
         for group in groups:
@@ -181,32 +186,36 @@ class ConfigFs:
 
     def take_out(self, name: str, number: int) -> None:
         """Take the disk out of a LUN. Errors are those of `set_lun`."""
-        self._write(self._lun(name, number) / "file", "\n")
+        self._write_apart(self._lun(name, number) / "file", "\n")
 
     def set_lun(self, name: str, lun: Lun) -> None:
         """Make an existing LUN what is wanted; if that fails it is again what it was.
 
         To the host it is a change of medium, for the kernel takes `ro` only while no file is
         open; the other LUNs notice nothing. GadgetError has errno EBUSY if the host has locked
-        the medium; see `force_eject`.
+        the medium, see `force_eject`, and ETIMEDOUT if a step goes on: then nothing is undone.
         """
         path = self._lun(name, lun.number)
         now = self.lun(name, lun.number)
         with Undo() as undo:
             if now.inquiry != lun.inquiry:
                 self._rewrite(undo, path / "inquiry_string", now.inquiry, lun.inquiry)
-            if (now.file, now.read_only) != (lun.file, lun.read_only):
-                self._rewrite(undo, path / "file", str(now.file or ""), "")
-                self._rewrite(undo, path / "ro", f"{now.read_only:d}", f"{lun.read_only:d}")
-                if lun.file is not None:
-                    self._rewrite(undo, path / "file", "", str(lun.file))
-                    self._check_read_only(path, lun)
+            try:
+                if (now.file, now.read_only) != (lun.file, lun.read_only):
+                    self._rewrite(undo, path / "file", str(now.file or ""), "")
+                    self._rewrite(undo, path / "ro", f"{now.read_only:d}", f"{lun.read_only:d}")
+                    if lun.file is not None:
+                        self._rewrite(undo, path / "file", "", str(lun.file))
+                        self._check_read_only(path, lun)
+            except GadgetError as error:
+                if error.errno == errno.ETIMEDOUT:
+                    undo.pop_all()
+                raise
             undo.pop_all()
 
-    def force_eject(self, name: str, number: int, *, wait: bool = True) -> None:
-        """Take the disk out even if the host has locked it; ETIMEDOUT if that would `wait`."""
-        path = self._lun(name, number) / "forced_eject"
-        self._do("write", path, self._kernel.write if wait else self._kernel.write_apart, "1")
+    def force_eject(self, name: str, number: int) -> None:
+        """Take the disk out even if the host has locked it."""
+        self._write_apart(self._lun(name, number) / "forced_eject", "1")
 
     def is_locked(self, name: str, number: int) -> bool:
         """Ask whether the host has locked the medium, changing nothing. Errors: GadgetError.
@@ -215,7 +224,7 @@ class ConfigFs:
         (source: fsg_store_file, fsg_lun_open in drivers/usb/gadget/function/storage_common.c).
         """
         try:
-            self._do("write", self._lun(name, number) / "file", self._kernel.write_apart, NO_FILE)
+            self._write_apart(self._lun(name, number) / "file", NO_FILE)
         except GadgetError as error:
             if error.errno not in (errno.EBUSY, errno.ENOENT):
                 raise
@@ -228,12 +237,31 @@ class ConfigFs:
         fields: dict[str, Any] = self._do("read", self._lun(name, number), self._read_rows, rows)
         return Lun(number=number, **fields)
 
-    def read_back(self, name: str = "gadgetd") -> Gadget | None:
+    def on_late(self, call: Callable[[int], None]) -> None:
+        """Have `call` called with a descriptor for each write that goes on; see kernelfs."""
+        self._kernel.late = call
+
+    def silent(self, name: str) -> frozenset[str]:
+        """Give the functions that a write waits for; the gadget's own name if one unbinds it."""
+        top = self._gadgets / name
+        return frozenset(p.name for p in self._kernel.under_way if p.is_relative_to(top))
+
+    def check_readable(self, name: str) -> None:
+        """Raise GadgetError, ETIMEDOUT, if a write that somebody else began keeps us waiting."""
+        top = self._gadgets / name
+        functions = [top / "functions" / each for each in self._listed(top / "functions") or ()]
+        luns = [each / lun for each in functions for lun in self._listed(each) or ()]
+        paths = [top / "UDC", *(lun / "file" for lun in luns if lun.name.startswith("lun."))]
+        self._do("read", top, self._kernel.read_apart, paths)
+
+    def read_back(self, name: str = "gadgetd", known: Gadget | None = None) -> Gadget | None:
         """Read the gadget that stands; None if there is none, or not one that `build` finished.
 
-        A LUN that the host ejected is empty.
+        A LUN that the host ejected is empty. Of a function that does not answer it gives what
+        is `known` of it, and raises GadgetError, ETIMEDOUT, if that is nothing.
         """
         top = self._gadgets / name
+        before = {function.name: function for function in known.functions} if known else {}
         fields: dict[str, Any] = {}
         try:
             for place, rows in TABLES.items():
@@ -241,7 +269,11 @@ class ConfigFs:
             linked = self._linked(top)
             if not linked or set(linked) != set(self._listed(top / "functions") or ()):
                 return None
-            functions = tuple(self._read_function(top, each) for each in linked)
+            silent = before.keys() & self.silent(name)
+            functions = tuple(
+                before[each] if each in silent else self._read_function(top, each)
+                for each in linked
+            )
         except (OSError, ValueError, GadgetError) as error:
             if isinstance(error, TimeoutError):
                 refuse("read file", error)
@@ -324,59 +356,8 @@ class ConfigFs:
         self._do("link", link, lambda path: self._kernel.symlink(top / "functions" / name, path))
         undo.add(f"unlink {self._where(link)}", self._kernel.unlink, link)
 
-    def _rewrite(self, undo: Undo, path: Path, old: str, new: str) -> None:
-        self._write(path, new or "\n")
-        undo.add(f"write {self._where(path)}", self._kernel.write, path, old or "\n")
-
-    def _unlink_below(self, path: Path, failures: list[GadgetError]) -> None:
-        for name in self._attempt("list", path, self._kernel.links, failures) or ():
-            self._attempt("unlink", path / name, self._kernel.unlink, failures)
-        for name in self._attempt("list", path, self._kernel.directories, failures) or ():
-            self._unlink_below(path / name, failures)
-
-    def _remove_below(self, path: Path, failures: list[GadgetError]) -> None:
-        for name in self._attempt("list", path, self._kernel.directories, failures) or ():
-            self._remove_below(path / name, failures)
-            self._attempt("remove", path / name, self._kernel.rmdir, failures)
-
-    def _attempt(
-        self, verb: str, path: Path, call: Callable[[Path], Any], failures: list[GadgetError]
-    ) -> Any:
-        try:
-            return self._do(verb, path, call)
-        except GadgetError as error:
-            # EPERM is what a default group answers: it goes with the item it came with.
-            if error.errno not in (errno.ENOENT, errno.EPERM):
-                failures.append(error)
-            return None
-
-    def _do(self, verb: str, path: Path, call: Callable[..., Any], *arguments: object) -> Any:
-        try:
-            return call(path, *arguments)
-        except OSError as error:
-            refuse(f"{verb} {self._where(path)}", error)
-
-    def _write(self, path: Path, text: str) -> None:
-        try:
-            self._kernel.write(path, text)
-        except OSError as error:
-            refuse(f"write {self._where(path)}", error, text)
-
-    def _text(self, path: Path) -> str:
-        # Only the newline: an inquiry string may well end with blanks.
-        return self._kernel.read(path).removesuffix("\n")
-
     def _names(self) -> Sequence[str]:
         return self._listed(self._gadgets) or ()
-
-    def _listed(self, path: Path) -> list[str] | None:
-        """List the directories in a directory in natural order; None if it is not there."""
-        try:
-            return sorted(self._do("list", path, self._kernel.directories), key=natural_key)
-        except GadgetError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            return None
 
     def _linked(self, top: Path) -> list[str]:
         """List the linked functions in the order in which `build` links them."""
@@ -386,11 +367,6 @@ class ConfigFs:
     def _lun(self, name: str, number: int) -> Path:
         function, lun = divmod(number, LUNS_PER_FUNCTION)
         return self._gadgets / name / "functions" / f"{MASS_STORAGE}.{function}" / f"lun.{lun}"
-
-    def _where(self, path: Path) -> str:
-        """Give a path as it reads in a step: without the gadget, unless it is the gadget itself."""
-        parts = path.relative_to(self._gadgets).parts
-        return "/".join(parts[1:]) or " ".join(("gadget", *parts)) if parts else str(path)
 
 
 def _is_ours(name: str, ours: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from gadgetd.blockscan import BlockScan
@@ -19,12 +20,12 @@ from gadgetd.disks.arrival_wait import ArrivalWait
 from gadgetd.disks.checkup import Checkups
 from gadgetd.disks.dirty_limits import limit
 from gadgetd.disks.kernel_log import KernelLog
-from gadgetd.errors import GadgetdError, Problem
+from gadgetd.errors import GadgetdError, GadgetError, Problem
 from gadgetd.eventloop import URGENT, Alarms, Loop
 from gadgetd.export import choosing
 from gadgetd.export.drive import Drive, Signal
-from gadgetd.export.drives import BoardReads
-from gadgetd.export.ending import RETRY_S, AfterEject, Flushing, Shutdown
+from gadgetd.export.drives import PATIENCE_S, BoardReads
+from gadgetd.export.ending import LIMIT_S, RETRY_S, AfterEject, Flushing, Shutdown
 from gadgetd.export.exporter import Exporter
 from gadgetd.export.outcome import Outcome, Waits
 from gadgetd.export.reconnect import Reconnect
@@ -35,6 +36,8 @@ from gadgetd.usb.serial_login import Login
 
 TICK_S = 0.5
 """How often counters and LUNs are looked at while a host is there: an eject raises no event."""
+EJECT_S = 10.0
+"""How long a person who ejects a disk waits for it to answer. It is taken out all the same."""
 REFUSED_S = 60.0
 """After which it is tried again if there is no host: none takes so long to set a gadget up."""
 
@@ -80,6 +83,8 @@ class Daemon:
         self._flushing = Flushing(loop, drives, self._host, self.shutdown, log, flushed)
         self._after_eject = AfterEject(self._alarms, self.insert, self.stop, power)
         self._after_reload: list[Callable[[], None]] = []
+        self._ejects: dict[str, tuple[Drive, Callable[[GadgetError | None], None]]] = {}
+        """Those that have not come to their end, by the name of their alarm."""
         self.board_reads = BoardReads(loop, drives, self._arm_tick)
         self._arrival_wait = ArrivalWait()
         self._limits_refused: tuple[Problem, ...] = ()
@@ -97,6 +102,7 @@ class Daemon:
         self._loop.watch(self._scan.fileno(), self._on_uevent)
         self._panel.choose(Config())
         self._exporter.gadget.before_removal = self._login.end
+        self._exporter.gadget.on_late(self._on_late)
         self._loop.watch(self._scan.open_mounts(), self.reconcile, URGENT)
         self.reload()
 
@@ -112,6 +118,9 @@ class Daemon:
         self._flushing.begin_all()
         self._show()
         self.shutdown.finish(self._on_stopped)
+        if self.shutdown.stop.under_way:
+            give_up = partial(self.shutdown.give_up_waiting, self._show)
+            self._alarms.set("stop", LIMIT_S, give_up)
 
     def _on_stopped(self) -> None:
         self.outcome = self.outcome._replace(verdicts=())
@@ -134,6 +143,12 @@ class Daemon:
         self._after_reload.append(then)
         self._read()
         self.reconcile()
+        if self._after_reload:
+            self._alarms.set("reload", LIMIT_S, self._end_reload)
+
+    def _end_reload(self) -> None:
+        while self._after_reload:
+            self._after_reload.pop(0)()
 
     def _read(self) -> None:
         self._file.read()
@@ -153,6 +168,23 @@ class Daemon:
             self._show()
             self._flushing.begin_due()
             self._alarms.set("retry", RETRY_S, self.reconcile, keep=True)  # To see it is out.
+
+    def _on_late(self, fd: int) -> None:
+        """Look again when a write has come to its end that has not answered so far."""
+        ours = os.dup(fd)  # The other is closed as soon as somebody notices the end.
+        self._loop.watch(ours, partial(self._on_answer, ours))
+        self._exporter.drives.note_silent()
+        self._alarms.set("silent", PATIENCE_S, self._show)
+
+    def _on_answer(self, fd: int) -> None:
+        self._loop.unwatch(fd)
+        os.close(fd)
+        if not self.shutdown.stop.begun:
+            self.reconcile()
+        elif self.shutdown.go_on():
+            self._flushing.begin_all()
+        self.shutdown.finish(self._on_stopped)
+        self._answer_ejects()
 
     def reconcile(self) -> None:
         """Look at everything anew, and bring the gadget to what it ought to be."""
@@ -253,11 +285,36 @@ class Daemon:
         self._show()
         self.shutdown.finish(self._on_stopped)
 
-    def eject(self, drive: Drive, *, force: bool) -> None:
-        """Take one disk from the host, as its own eject would. GadgetError if it has locked it."""
-        self._exporter.drives.eject(drive, force=force)
+    def eject(
+        self,
+        drive: Drive,
+        *,
+        force: bool,
+        then: Callable[[GadgetError | None], None] = lambda _error: None,
+    ) -> None:
+        """Take one disk from the host, as its own eject would. GadgetError if it has locked it.
+
+        `then` is called once it is out, or with the reason why it is not, or not yet.
+        """
+        if self._exporter.drives.eject(drive, force=force):
+            then(None)
+        else:
+            alarm = f"eject {drive.number}"
+            self._answer_eject(alarm)  # Somebody has asked for the same.
+            self._ejects[alarm] = (drive, then)
+            self._alarms.set(alarm, EJECT_S, partial(self._answer_eject, alarm))
         self._flushing.begin_due()
         self._show()
+
+    def _answer_ejects(self) -> None:
+        for alarm, (drive, _) in list(self._ejects.items()):
+            if not drive.waits:
+                self._answer_eject(alarm)
+
+    def _answer_eject(self, alarm: str) -> None:
+        if alarm in self._ejects:
+            drive, then = self._ejects.pop(alarm)
+            then(None if drive.ejected else drive.no_answer if drive.waits else drive.in_use)
 
     def insert(self, drive: Drive, *, anew: bool = True) -> None:
         """Give an ejected disk back to the host; `anew`: a person does, who has been told."""
@@ -295,5 +352,5 @@ class Daemon:
             left_s = facts.config.wait.udc_s - facts.link.without_controller_s
             self._alarms.set("controller", left_s, self._show)
         self._panel.show(self.status)
-        while self._after_reload and not self._exporter.drives.leaving:
-            self._after_reload.pop(0)()
+        if not self._exporter.drives.leaving:
+            self._end_reload()

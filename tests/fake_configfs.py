@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from gadgetd.usb.kernelfs import ANSWER_S, ETOOSMALL, WAITING, Kernel
+from gadgetd.child import Child
+from gadgetd.usb.kernelfs import ETOOSMALL, WAITING, Kernel
 
 ROOT = Path("/sys/kernel/config")
 MAX_LUNS = 16
@@ -63,20 +63,25 @@ class FakeKernel(Kernel):
 
     thread_busy: bool = False
     """The gadget's threads are busy with a command of the host that does not end."""
+    busy_functions: set[str] = field(default_factory=set)
+    """Those of which that is so, if not of all."""
 
     def __post_init__(self) -> None:
-        self.behind: list[tuple[Path, str]] = []
+        super().__init__()
+        self.behind: list[FakeWrite] = []
         self.top = GadgetsGroup(self)
 
     # The calls of gadgetd.kernelfs.Kernel.
 
     def mkdir(self, path: Path) -> None:
+        self._enter(path, item=True)
         parent = self.group(path.parent)
         if path.name in parent.names():
             refuse(errno.EEXIST)
         parent.groups[path.name] = parent.make(path.name)
 
     def rmdir(self, path: Path) -> None:
+        self._enter(path, item=True)
         parent, group = self.group(path.parent), self.group(path)
         if group.default:
             refuse(errno.EPERM)
@@ -90,6 +95,7 @@ class FakeKernel(Kernel):
         del parent.groups[path.name]
 
     def symlink(self, target: Path, path: Path) -> None:
+        self._enter(path, item=True)
         parent, group = self.group(path.parent), self.group(target)
         if path.name in parent.names():
             refuse(errno.EEXIST)
@@ -98,6 +104,7 @@ class FakeKernel(Kernel):
         group.linked += 1
 
     def unlink(self, path: Path) -> None:
+        self._enter(path, item=True)
         parent = self.group(path.parent)
         if path.name in parent.attributes:
             refuse(errno.EPERM)
@@ -118,14 +125,56 @@ class FakeKernel(Kernel):
         return list(reversed(self.group(path).links))
 
     def read(self, path: Path) -> str:
-        self._keep_from_waiting(path)
+        self._enter(path)
         show = self._attribute(path)[0]
         if show is None:
             refuse(errno.EACCES)
         return show()
 
     def write(self, path: Path, text: str) -> None:
-        self._keep_from_waiting(path)
+        self._enter(path)
+        if path.name in WAITING and self._is_busy(path):
+            raise AssertionError(f"the daemon waits for a command of the host's: write {path}")
+        self._store(path, text)
+
+    def _begin(self, path: Path, text: str) -> Child:
+        lun = self.group(path.parent)
+        locked = isinstance(lun, LunGroup) and lun.locked and lun.file
+        # Of a lock fsg_store_file tells before it waits.
+        waits = self._is_busy(path) and not (path.name == "file" and locked)
+        write = FakeWrite(self, path, text)
+        if waits:
+            self.behind.append(write)
+        else:
+            write.carry_out()
+        return write
+
+    def _begin_reading(self, paths: Iterable[Path]) -> Child:
+        waits = any(
+            each.path and each.path.parent in path.parents for each in self.behind for path in paths
+        )
+        write = FakeWrite(self, None)
+        if waits:
+            self.behind.append(write)
+        else:
+            write.carry_out()
+        return write
+
+    def _enter(self, path: Path, *, item: bool = False) -> None:
+        self._keep_from_waiting(path, item=item)
+        for each in self.behind:
+            if each.path and (item or path.name in WAITING) and each.blocks(path):
+                raise AssertionError(f"the daemon waits behind a write: {path}")
+
+    def _is_busy(self, path: Path) -> bool:
+        """Tell whether a write to an attribute would wait for a thread."""
+        if path.name == "UDC":
+            gadget = self.group(path.parent)
+            assert isinstance(gadget, GadgetGroup)
+            return bool(gadget.udc) and (self.thread_busy or bool(self.busy_functions))
+        return self.thread_busy or path.parent.parent.name in self.busy_functions
+
+    def _store(self, path: Path, text: str) -> None:
         store = self._attribute(path)[1]
         if store is None:
             refuse(errno.EACCES)
@@ -133,30 +182,28 @@ class FakeKernel(Kernel):
             refuse(errno.EFAULT)
         store(text)
 
-    def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
-        del wait_s
-        if path.name != "forced_eject":
-            self._keep_from_waiting(path)
-        lun = self.group(path.parent)
-        if path.name == "file" and isinstance(lun, LunGroup) and lun.locked and lun.file:
-            refuse(errno.EBUSY)  # Which fsg_store_file tells before it waits.
-        if self.thread_busy:
-            self.behind.append((path, text))
-            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-        self.write(path, text)
-
-    def _keep_from_waiting(self, path: Path) -> None:
-        functions = {each.parent.parent for each, _ in self.behind}
-        if path.name in WAITING and path.parent.parent in functions:
-            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-
     def thread_goes_on(self) -> None:
         """End the host's command that kept the gadget's thread."""
         self.thread_busy = False
+        self.busy_functions.clear()
         behind, self.behind = self.behind, []
-        for path, text in behind:
-            with suppress(OSError):  # Whoever asked has not waited for the answer.
-                self.write(path, text)
+        for write in behind:
+            write.carry_out()
+
+    def lose_daemon(self) -> None:
+        """Note that the daemon was killed: what it began goes on, and nobody knows of it."""
+        for writes in self._under_way.values():
+            for write in writes:
+                assert isinstance(write.child, FakeWrite)
+                write.child.close()
+        self._under_way.clear()
+        self.late = lambda _fd: None
+
+    def forget_behind(self) -> None:
+        """End the processes that were to write, without their having written."""
+        behind, self.behind = self.behind, []
+        for write in behind:
+            write.end()
 
     def mount_configfs(self, path: Path) -> None:
         assert path == self.root
@@ -202,6 +249,54 @@ class FakeKernel(Kernel):
         if path.name not in attributes:
             refuse(errno.ENOENT)
         return attributes[path.name]
+
+
+class FakeWrite(Child):
+    """A write, or a read, in a process of its own, that is over when the fake says so."""
+
+    def __init__(self, kernel: FakeKernel, path: Path | None, text: str = "") -> None:
+        self._kernel, self.path, self._text = kernel, path, text
+        self._reader, self._writer = os.pipe()
+        self._done = self._closed = False
+        self._errno = 0
+
+    def blocks(self, path: Path) -> bool:
+        """Tell whether an attribute or item would wait behind it."""
+        assert self.path is not None
+        unbinds = self.path.name == "UDC"
+        return path.is_relative_to(self.path.parent if unbinds else self.path.parent.parent)
+
+    def carry_out(self) -> None:
+        try:
+            if self.path is not None:
+                self._kernel._store(self.path, self._text)
+        except OSError as error:
+            self._errno = error.errno or 255
+        self.end()
+
+    def end(self) -> None:
+        self._done = True
+        if not self._closed:
+            os.write(self._writer, b"\n")
+
+    def close(self) -> None:
+        """Leave it alone, as a daemon does that is killed: it goes on."""
+        if not self._closed:
+            self._closed = True
+            os.close(self._reader)
+            os.close(self._writer)
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def over(self, wait_s: float = 0.0) -> bool:
+        del wait_s
+        return self._done
+
+    def result(self) -> int:
+        assert self._done, "nobody may wait for the end"
+        self.close()
+        return self._errno
 
 
 class Group:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gadgetd.control.server import Reply
 from gadgetd.daemon import Daemon
-from gadgetd.errors import ControlError
+from gadgetd.errors import ControlError, GadgetError
 from gadgetd.export.drive import Drive
 from gadgetd.export.outcome import Waits
 from gadgetd.status import Life, Phase, find_disk, to_json
@@ -58,8 +58,14 @@ class Commands:
         drive = self._find(request)
         if not drive.inserted:
             raise ControlError(f"{drive.name} is not in its LUN: {drive.life}")
-        self._daemon.eject(drive, force=bool(request.get("force")))
-        reply({"ok": True, "torn": True} if drive.torn else {"ok": True})
+
+        def over(error: GadgetError | None) -> None:
+            if error is not None:
+                reply({"ok": False, "error": error.message, "hint": error.hint})
+            else:
+                reply({"ok": True, "torn": True} if drive.torn else {"ok": True})
+
+        self._daemon.eject(drive, force=bool(request.get("force")), then=over)
 
     def _insert(self, request: Request, reply: Reply) -> None:
         drive = self._find(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 
@@ -10,6 +11,7 @@ from gadgetd.disks.disk import Verdict
 from gadgetd.disks.flush import Flush
 from gadgetd.disks.hold import Hold
 from gadgetd.disks.kernel_log import IoError
+from gadgetd.errors import GadgetError
 from gadgetd.export.plan import Row
 from gadgetd.status import DiskStatus, Life
 
@@ -104,6 +106,15 @@ QUIET_S = 2.0
 the kernel begins to write what is dirty (see dirty_limits.py), so a host that writes is noticed."""
 
 
+class UnderWay(Enum):
+    """What a write to a LUN does that has not come to its end."""
+
+    NOTHING = auto()
+    OUT = auto()
+    """It takes the disk from the host."""
+    CHANGE = auto()
+
+
 class Drive:
     """A disk and its LUN. Times are seconds of the loop's clock.
 
@@ -120,6 +131,8 @@ class Drive:
     """The host may have written since the fsync began that is under way: it takes another."""
     inserted: bool = False
     """The gadget's LUN was given the disk; if it is empty then, the host has ejected it."""
+    under_way: UnderWay = UnderWay.NOTHING
+    """As long as it is, the host may still have the disk."""
     was_shown: bool = False
     """It has been in its LUN, so a host may have written to it."""
     ejected: bool = False
@@ -173,6 +186,32 @@ class Drive:
     def has_medium(self) -> bool:
         """Whether the host sees a disk in this LUN."""
         return self.life not in EMPTY and not self.ejected
+
+    @property
+    def waits(self) -> bool:
+        """Whether a write to its LUN has not come to its end."""
+        return self.under_way is not UnderWay.NOTHING
+
+    @property
+    def in_use(self) -> GadgetError:
+        """The error that says why the host keeps it."""
+        how = "has locked the medium"
+        if self.reset:
+            how = f"{'had' if self.opened else 'may have had'} it open when it reset the bus"
+        return GadgetError(
+            f"{self.name} is in use: the host {how}",
+            hint=f"eject it on the host, or force it: gadgetd eject --force {self.name}",
+            errno=errno.EBUSY,
+        )
+
+    @property
+    def no_answer(self) -> GadgetError:
+        """The error that says why it is not out yet."""
+        return GadgetError(
+            f"{self.name} does not answer: a command of the host's has not come to its end",
+            hint="it is taken out as soon as that ends; see the kernel's log: dmesg",
+            errno=errno.ETIMEDOUT,
+        )
 
     @property
     def touched(self) -> bool:

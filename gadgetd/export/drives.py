@@ -15,12 +15,15 @@ from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import GadgetdError, GadgetError
 from gadgetd.eventloop import Clock, Loop
 from gadgetd.export import choosing
-from gadgetd.export.drive import Drive, Signal
+from gadgetd.export.drive import Drive, Signal, UnderWay
 from gadgetd.export.lun_memory import LunMemory
 from gadgetd.export.own_gadget import OwnGadget
 from gadgetd.export.retry import identify
 from gadgetd.status import Life
 from gadgetd.usb.gadget import Gadget
+
+PATIENCE_S = 5.0
+"""How long a disk may take to answer before a person is told: one that is slow takes a while."""
 
 
 class Drives(dict[int, Drive]):
@@ -45,6 +48,7 @@ class Drives(dict[int, Drive]):
         self._sys = sys
         self._hold = hold
         self._inquiry = inquiry
+        self._silent_since: dict[int, float] = {}
 
     @property
     def in_order(self) -> list[Drive]:
@@ -68,8 +72,18 @@ class Drives(dict[int, Drive]):
 
     @property
     def leaving(self) -> bool:
-        """A disk that is not to be exported any more is being flushed."""
-        return any(drive.leaving and drive.life is Life.EJECTING for drive in self.values())
+        """A disk that is not to be exported any more is being taken out, or flushed."""
+        return any(
+            drive.leaving and (drive.life is Life.EJECTING or drive.under_way is UnderWay.OUT)
+            for drive in self.values()
+        )
+
+    @property
+    def silent(self) -> list[Drive]:
+        """Those that have not answered for so long that a person ought to know."""
+        self.note_silent()
+        late = self._clock() - PATIENCE_S
+        return [self[n] for n, since in self._silent_since.items() if n in self and since <= late]
 
     def hold_disks(self, verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
         """Hold every disk that is to be exported, and let go of those that are not any more.
@@ -104,6 +118,7 @@ class Drives(dict[int, Drive]):
 
     def look(self) -> list[Drive]:
         """Read all counters and LUNs; returns the drives whose eject by the host is new."""
+        self._settle()
         for drive in self.values():
             self.count(drive)
         ejected = []
@@ -115,6 +130,7 @@ class Drives(dict[int, Drive]):
 
     def note_ejected(self, gadget: Gadget | None) -> None:
         """Note what the host has ejected in the gadget that stands."""
+        self._settle()
         empty = {lun.number for lun in gadget.luns if not lun.file} if gadget else ()
         for drive in self.values():
             if drive.inserted and drive.number in empty:
@@ -134,13 +150,23 @@ class Drives(dict[int, Drive]):
     def note_removed(self) -> None:
         """Note that there is no gadget any more."""
         for drive in self.values():
-            drive.inserted = False
+            drive.inserted, drive.under_way = False, UnderWay.NOTHING
 
     def note_changing(self, number: int) -> None:
         """Note that a LUN is emptied for a moment, as the kernel wants it, and not by the host."""
         if number in self:
             self[number].inserted = False
             self.remember()
+
+    def note_under_way(self, number: int) -> None:
+        """Note that a LUN is being changed, and that the host may still have what was in it."""
+        if number in self:
+            self[number].under_way = UnderWay.CHANGE
+
+    def note_silent(self) -> None:
+        """Note since when a LUN has not answered."""
+        now, silent = self._clock(), self._gadget.silent
+        self._silent_since = {n: self._silent_since.get(n, now) for n in sorted(silent)}
 
     def note_unchanged(self, inserted: Collection[int]) -> None:
         """Note that these disks are in their LUNs after all, as far as is known."""
@@ -185,23 +211,28 @@ class Drives(dict[int, Drive]):
         if drive.hold:
             drive.observe(read_counters(drive.name, self._sys), self._clock())
 
-    def eject(self, drive: Drive, *, force: bool) -> None:
-        """Take the disk out of its LUN. GadgetError if the host has locked it and not `force`."""
+    def eject(self, drive: Drive, *, force: bool) -> bool:
+        """Take the disk out of its LUN; False if it is out only later, or not: see `under_way`.
+
+        GadgetError if the host has locked it and not `force`.
+        """
         unsure = drive.reset  # Which has cleared the lock, if there was one.
-        if unsure or not self._gadget.eject(drive.number):
+        try:
+            out = not unsure and self._gadget.eject(drive.number)
+        except GadgetError as error:
+            if error.errno != errno.ETIMEDOUT:
+                raise
             if not force:
-                how = "has locked the medium"
-                if unsure:
-                    how = (
-                        f"{'had' if drive.opened else 'may have had'} it open when it reset the bus"
-                    )
-                raise GadgetError(
-                    f"{drive.name} is in use: the host {how}",
-                    hint=f"eject it on the host, or force it: gadgetd eject --force {drive.name}",
-                    errno=errno.EBUSY,
-                )
-            self._take_out(drive, torn=True)
+                drive.under_way = UnderWay.OUT
+                return False
+            out = False
+        if not out:
+            if not force:
+                raise drive.in_use
+            if not self._take_out(drive, torn=True):
+                return False
         self._mark_ejected(drive, by_host=False)
+        return True
 
     def insert(self, drive: Drive, *, anew: bool = True) -> None:
         """Have an ejected disk put back by the next `Exporter.reconcile`.
@@ -248,7 +279,7 @@ class Drives(dict[int, Drive]):
                 self._withdraw_disk(drive)
             elif drive.hold and (who not in wanted or not drive.hold.still(drive.verdict.disk)):
                 self._mark_gone(drive)
-            elif drive.leaving and drive.life is not Life.EJECTING:
+            elif drive.leaving and drive.life is not Life.EJECTING and not drive.waits:
                 drive.leaving = False  # Not before the flush has told its result.
                 if drive.life is Life.EJECTED:
                     self.insert(drive, anew=False)
@@ -259,21 +290,39 @@ class Drives(dict[int, Drive]):
         if drive.hold and not drive.ejected:
             known = not drive.opened and not drive.reset
             free = known and self._gadget.is_locked(drive.number) is False
-            self._take_out(drive, torn=drive.inserted and not free)
-            self._mark_ejected(drive, by_host=False)
+            if self._take_out(drive, torn=drive.inserted and not free):
+                self._mark_ejected(drive, by_host=False)
         if drive.life in (Life.EJECTED, Life.GONE):
             self.drop(drive)
 
-    def _take_out(self, drive: Drive, *, torn: bool) -> None:
-        """Take a disk out of its LUN, whatever the host says; `torn`: it may have it open."""
+    def _take_out(self, drive: Drive, *, torn: bool) -> bool:
+        """Take a disk out of its LUN, whatever the host says; `torn`: it may have it open.
+
+        Returns False if it is out only later.
+        """
         before, drive.torn = drive.torn, drive.torn or torn
         self.remember()  # Before it: we may be killed in between.
         try:
-            self._gadget.take_out(drive.number)
+            out = self._gadget.take_out(drive.number)
         except GadgetError:
             drive.torn = before  # It is still in.
             self.remember()
             raise
+        drive.under_way = UnderWay.NOTHING if out else UnderWay.OUT
+        return out
+
+    def _settle(self) -> None:
+        """Note what came of each write that has come to its end since."""
+        waits = [drive for drive in self.values() if drive.waits]
+        silent = self._gadget.silent if waits else ()
+        for drive in waits:
+            if drive.number in silent:
+                continue
+            what, drive.under_way = drive.under_way, UnderWay.NOTHING
+            if drive.inserted and self._gadget.is_empty(drive.number):
+                drive.inserted = False
+                if what is UnderWay.OUT:
+                    self._mark_ejected(drive, by_host=False)
 
     def _take_failed(self, drive: Drive) -> None:
         if drive.inserted:
@@ -309,6 +358,7 @@ class Drives(dict[int, Drive]):
 
     def _mark_ejected(self, drive: Drive, *, by_host: bool) -> None:
         drive.inserted, drive.ejected_by_host = False, by_host
+        drive.under_way = UnderWay.NOTHING
         drive.signal(Signal.EJECT)
         self.remember()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Callable
 from functools import partial
 
 from gadgetd.config.settings import Config, OnEjected
 from gadgetd.disks.kernel_log import KernelLog
-from gadgetd.errors import GadgetdError
+from gadgetd.errors import GadgetdError, GadgetError
 from gadgetd.eventloop import Alarms, Loop
 from gadgetd.export.drive import Drive, Signal
 from gadgetd.export.drives import Drives
@@ -19,6 +20,9 @@ from gadgetd.usb.link import Host
 
 RETRY_S = 5.0
 """How long after a step that the kernel refused it is tried again."""
+LIMIT_S = 30.0
+"""After which nobody waits any more for the end of a command of the host's: so long a Linux host
+waits for it itself."""
 _POWER = {OnEjected.POWEROFF: signal.SIGUSR2, OnEjected.REBOOT: signal.SIGTERM}
 """What tells init to do it. Source: BusyBox, init/init.c."""
 
@@ -70,7 +74,7 @@ class Shutdown:
         self._drives = drives
         self._close = close
         self._then: list[Callable[[], None]] = []
-        self._disconnected = self._down = self._taken = False
+        self._disconnected = self._down = self._taken = self._late = False
         self.stop = Stop()
         """How far it has come. Nothing is to be exported from `begin` to `end`."""
 
@@ -87,23 +91,58 @@ class Shutdown:
         if len(self._then) > 1:
             return False
         self._taken |= host and any(drive.inserted for drive in self._drives.values())
-        self._disconnected, self._down = True, self._down and not self._drives
+        self._down = self._down and not self._drives
         self.stop = self.stop._replace(begun=True, under_way=True, error=None)
+        self._disconnect()
+        return True
+
+    def _disconnect(self) -> None:
         try:
             self._gadget.disconnect()
-        except GadgetdError as error:
+        except GadgetError as error:
             # The host can go on writing, so whatever is flushed now proves nothing.
             self._disconnected = False
+            self._late = error.errno == errno.ETIMEDOUT
+            self.stop = self.stop._replace(error=None if self._late else error)
+        else:
+            self._disconnected, self._late = True, False
+
+    def go_on(self) -> bool:
+        """Try again to disconnect the host, if a command of its has kept us from it so far.
+
+        Returns whether that is over now, so that the disks are to be flushed again.
+        """
+        was_late = self._late
+        if was_late:
+            self._disconnect()
+        return was_late and not self._late
+
+    def give_up_waiting(self, show: Callable[[], None]) -> None:
+        """Tell those who wait for the end that a disk does not answer. It goes on by itself.
+
+        A flush that takes long is waited for.
+        """
+        if self.stop.under_way and (self._late or self._gadget.waits):
+            names = ", ".join(d.name for d in self._drives.in_order if d.flush) or "a disk"
+            error = GadgetError(
+                f"{names} does not answer: a command of the host's has not come to its end",
+                hint="it is stopped as soon as that ends; see the kernel's log: dmesg",
+                errno=errno.ETIMEDOUT,
+            )
             self.stop = self.stop._replace(error=error)
-        return True
+            show()
+            self._call_back()
 
     def finish(self, over: Callable[[], None]) -> None:
         """Take the gadget down, if that is to be and no disk is being flushed.
 
         Then `over` is called, and after it what `begin` was given.
         """
-        if not self.stop.under_way or any(d.flush for d in self._drives.values()):
+        waits = self._late or self._gadget.waits
+        if not self.stop.under_way or waits or any(d.flush for d in self._drives.values()):
             return
+        if self.stop.error is not None and self._disconnected:
+            self.stop = self.stop._replace(error=None)  # What had not answered has.
         if not self._down:  # Else this is a second stop, of nothing.
             flushed = self._disconnected and self._drives.written
             # What a host that was there had in its own RAM is lost, and nobody here knows of it.
@@ -115,8 +154,11 @@ class Shutdown:
             self._close()
         except GadgetdError as error:
             self.stop = self.stop._replace(error=error)
-        callbacks, self._then = self._then, []
         over()
+        self._call_back()
+
+    def _call_back(self) -> None:
+        callbacks, self._then = self._then, []
         for then in callbacks:
             then()
 

@@ -68,6 +68,7 @@ class Exporter:
             self.gadget.note,
             0 if self.udc else len(self.gadget.controllers()),
             self.all_ejected,
+            tuple(drive.name for drive in self.drives.silent),
         )
 
     @property
@@ -143,16 +144,21 @@ class Exporter:
         if not wanted.functions:
             self._remove()
             return done
+        # What does not answer stays as it is for now.
+        everything, wanted = wanted, self.gadget.spare(wanted)
+        rest = Waits.ANSWER if wanted != everything else Waits.NOTHING
         changes = compare(standing, wanted)
         udc = config.usb.udc if config.usb.udc != AUTO else ""
         elsewhere = udc not in ("", self.udc)
         disconnects = bool(self.udc) and (changes.extend or changes.rebuild or elsewhere)
         refused = self._refused.covers(wanted)
         done = done._replace(wants_gadget=True)
-        if disconnects and (refused or not may_disconnect()):
+        allowed = disconnects and not refused and may_disconnect()
+        silent = allowed and not self.gadget.answers()  # It would disconnect them, and no more.
+        if disconnects and (silent or not allowed):
             locked = self._change_without_disconnecting(standing, changes)
-            waits = Waits.IDLE if not refused else Waits.LOCK if locked else Waits.NOTHING
-            return done._replace(waits=waits, locked=locked)
+            waits = Waits.IDLE if not refused else Waits.LOCK if locked else rest
+            return done._replace(waits=Waits.ANSWER if silent else waits, locked=locked)
         done = done._replace(reconnected=disconnects)
         try:
             locked = self._change(wanted, changes)
@@ -163,7 +169,7 @@ class Exporter:
             return done._replace(error=error)
         self._refused.changed(wanted, self.gadget.standing)
         self._slots = config.slots
-        done = done._replace(waits=Waits.LOCK if locked else Waits.NOTHING, locked=locked)
+        done = done._replace(waits=Waits.LOCK if locked else rest, locked=locked)
         try:
             if self.udc and elsewhere:
                 self.gadget.disconnect()
@@ -213,13 +219,18 @@ class Exporter:
 
     def _set_luns(self, luns: Sequence[Lun]) -> tuple[str, ...]:
         """Change LUNs in place; returns those that the host has locked, to be asked later."""
-        locked = []
+        locked, late = [], []
         before = frozenset(number for number, drive in self.drives.items() if drive.inserted)
         try:
             for lun in luns:
                 self.drives.note_changing(lun.number)
-                if not self.gadget.set_lun(lun):
-                    locked.append(lun.number)
+                try:
+                    if not self.gadget.set_lun(lun):
+                        locked.append(lun.number)
+                except GadgetError as error:
+                    if error.errno != errno.ETIMEDOUT:
+                        raise
+                    late.append(lun.number)
         finally:
             if luns:
                 try:
@@ -230,6 +241,8 @@ class Exporter:
                 if standing is None:
                     self.drives.note_unchanged(before)
                 self._note_visible(standing)
+        for number in late:
+            self.drives.note_under_way(number)
         names = {number: drive.name for number, drive in self.drives.items()}
         return tuple(names.get(number, f"LUN {number}") for number in sorted(locked))
 

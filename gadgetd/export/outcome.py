@@ -91,6 +91,8 @@ class Exported(NamedTuple):
     """How many the board has, whoever uses them; asked only while there is none for the gadget."""
     all_ejected: bool = False
     """The host has let go of every disk, and all that it wrote is on them."""
+    silent: Sequence[str] = ()
+    """The disks of which one, of each function, keeps the kernel from carrying out a change."""
 
 
 class Stop(NamedTuple):

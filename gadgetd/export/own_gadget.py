@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from gadgetd.configfs import ConfigFs
@@ -34,11 +33,44 @@ class OwnGadget:
         self.before_removal: Callable[[], None] = lambda: None
         """Called when a gadget is off the bus and about to be removed."""
 
+    @property
+    def waits(self) -> bool:
+        """A write to it has not come to its end."""
+        return bool(self._configfs.silent(NAME))
+
+    @property
+    def silent(self) -> frozenset[int]:
+        """The LUNs of which a write has not come to its end: a command of the host's goes on."""
+        names = self._configfs.silent(NAME)
+        functions = self.standing.functions if names and self.standing else ()
+        stuck = [each for each in functions if each.name in names or NAME in names]
+        return frozenset(lun.number for function in stuck for lun in function.luns)
+
+    def on_late(self, call: Callable[[int], None]) -> None:
+        """Have `call` called with a descriptor for each write that goes on; see kernelfs."""
+        self._configfs.on_late(call)
+
+    def answers(self) -> bool:
+        """Tell whether every function is ready to be unbound: none is busy with a command."""
+        functions = self.standing.functions if self.standing else ()
+        firsts = [function.luns[0].number for function in functions if function.luns]
+        return all(self.is_locked(number) is not None for number in firsts)
+
+    def spare(self, wanted: Gadget) -> Gadget:
+        """Give what is wanted, with the functions that do not answer as they stand."""
+        silent, standing = self.silent, self.standing
+        if not silent or standing is None:
+            return wanted
+        known = {f.name: f for f in standing.functions if silent & {lun.number for lun in f.luns}}
+        functions = tuple(known.get(each.name, each) for each in wanted.functions)
+        return wanted._replace(functions=functions)
+
     def take_over(self) -> Gadget | None:
         """Mount configfs; give the gadget that an earlier run left bound, and remove others."""
         self._configfs.mount()
         found = None
         for name in self._configfs.leftovers(NAME):
+            self._configfs.check_readable(name)
             bound = self._configfs.bound_udc(name)
             standing = self._configfs.read_back(name)
             if name == NAME and bound and standing is not None:
@@ -64,7 +96,7 @@ class OwnGadget:
 
     def read_back(self) -> Gadget | None:
         """Read what stands; None if that is nothing, or not finished."""
-        self.standing = self._configfs.read_back(NAME)
+        self.standing = self._configfs.read_back(NAME, self.standing)
         return self.standing
 
     def is_empty(self, number: int) -> bool:
@@ -99,7 +131,7 @@ class OwnGadget:
         try:
             if lun.file is None:
                 # No word of the host's keeps a disk in that we do not hold any more.
-                self.take_out(lun.number)
+                self._force_out(lun.number)
             self._configfs.set_lun(NAME, lun)
         except GadgetError as error:
             if error.errno != errno.EBUSY:
@@ -126,18 +158,27 @@ class OwnGadget:
             return None
 
     def take_out_at_once(self, number: int) -> bool:
-        """Take the disk out before the host's next command; False if the kernel refuses that.
-
-        Nothing here waits for the command that is under way.
-        """
+        """Take the disk out before the host's next command; False if the kernel refuses that."""
         try:
-            self._configfs.force_eject(NAME, number, wait=False)
+            self._configfs.force_eject(NAME, number)
         except GadgetError as error:
             return error.errno == errno.ETIMEDOUT
         return True
 
-    def take_out(self, number: int) -> None:
-        """Take the disk out of a LUN, whatever the host says. No error without such a LUN."""
+    def take_out(self, number: int) -> bool:
+        """Take the disk out of a LUN, whatever the host says; False if it is out only later.
+
+        No error without such a LUN.
+        """
+        try:
+            self._force_out(number)
+        except GadgetError as error:
+            if error.errno != errno.ETIMEDOUT:
+                raise
+            return False
+        return True
+
+    def _force_out(self, number: int) -> None:
         try:
             self._configfs.force_eject(NAME, number)
         except GadgetError as error:
@@ -163,7 +204,7 @@ class OwnGadget:
         return chosen is not None
 
     def disconnect(self) -> None:
-        """Take the gadget from the host."""
+        """Take the gadget from the host. With ETIMEDOUT it is, and a command of its goes on."""
         self._configfs.unbind(NAME)
         self.udc = ""
 
@@ -174,8 +215,10 @@ class OwnGadget:
             self.before_removal()
             self._configfs.teardown(NAME)
         finally:
-            self.udc = ""
-            with suppress(GadgetError):
+            try:
                 self.udc = self._configfs.bound_udc(NAME)
+            except GadgetError as error:
+                if error.errno != errno.ETIMEDOUT:
+                    self.udc = ""
             if not self.udc:
                 self.luns = frozenset()

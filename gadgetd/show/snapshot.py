@@ -113,6 +113,8 @@ def phase_of(facts: Facts) -> tuple[Phase, str, Problem | None]:
 
 
 def _stopped(stop: Stop, *, refused: bool) -> str:
+    if stop.under_way and stop.error is not None:
+        return "stopping: a disk does not answer, do not unplug"
     if stop.under_way:
         return "stopping: flushing the disks, do not unplug"
     if refused:
@@ -161,6 +163,7 @@ def _advice(facts: Facts) -> Iterator[Problem]:
     if facts.config is not None and (problem := _config_problem(facts)):
         yield problem
     yield from about_change(facts.outcome, facts.locked)
+    yield from about_silent(exported.silent)
     yield from about_disks(exported.drives, exported.unproved, exported.torn)
     yield from about_health(facts.health)
     yield from facts.advice
@@ -188,6 +191,16 @@ def about_change(outcome: Outcome, locked: Sequence[str]) -> Iterator[Problem]:
     if outcome.refusal is not None:
         hint = f"{outcome.refusal.hint}; to try again: gadgetd reload".lstrip("; ")
         yield Problem(outcome.refusal.message, hint)
+
+
+def about_silent(silent: Sequence[str]) -> Iterator[Problem]:
+    """Say which disks keep the kernel from carrying out what was asked for."""
+    if silent:
+        which = silent[0] if len(silent) == 1 else f"one of {', '.join(silent)}"
+        yield Problem(
+            f"{which} does not answer: a command of the host's has not come to its end",
+            "see the kernel's log: dmesg; a disk that goes on like that is broken",
+        )
 
 
 def about_disks(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 from gadgetd import sysfs
 from gadgetd.child import Child
@@ -21,23 +21,40 @@ from gadgetd.errors import GadgetError
 _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 
 
-WAITING = ("file", "forced_eject", "ro", "cdrom")
-"""Attributes of a LUN that wait for the thread of its function, and behind each other, in the order
-in which they are asked (source: filesem in drivers/usb/gadget/function/storage_common.c)."""
-_IN_ANY_CASE = "forced_eject"
-"""The one that is begun behind others: it has to come before the host's next command."""
+WAITING = ("file", "forced_eject", "ro", "cdrom", "UDC")
+"""Attributes that wait for a command of the host's, and behind each other, in the order in which
+they are asked. Those of a LUN take its function's filesem, which the command holds (source:
+drivers/usb/gadget/function/storage_common.c); UDC waits for the threads of all functions, with the
+lock of the gadget (source: drivers/usb/gadget/configfs.c)."""
+_IN_ANY_CASE = ("forced_eject", "UDC")
+"""Those that are begun behind others: the one before the host's next command, the other since it
+takes the disks from the host before it waits."""
 
 
 ANSWER_S = 0.3
 """A command that reads or writes a disk which is well is over sooner."""
 
 
+class Write(NamedTuple):
+    """One that has not come to its end."""
+
+    path: Path
+    text: str
+    child: Child
+
+
 class Kernel:
-    """The running kernel. Every method raises OSError with the kernel's own errno."""
+    """The running kernel. Every method raises OSError with the kernel's own errno.
+
+    None waits for a command of the host's: what would raises ETIMEDOUT at once, as long as a write
+    that `write_apart` began is under way.
+    """
 
     def __init__(self) -> None:
-        self._writing: dict[Path, list[Child]] = {}
-        """By the directory of the function, in the order in which the kernel will take them."""
+        self._under_way: dict[Path, list[Write]] = {}
+        self.late: Callable[[int], None] = lambda _fd: None
+        """Called with a descriptor for each write that goes on; it is readable at the end of it,
+        and is closed soon after that."""
 
     def mkdir(self, path: Path) -> None:
         """Make a configfs item; the kernel fills it with attributes and default groups.
@@ -45,18 +62,22 @@ class Kernel:
         EEXIST: it is there. ENOENT: no such USB function. ERANGE, EINVAL: the name is not taken.
         EBUSY: the function is linked.
         """
+        self._keep_from_waiting(path, item=True)
         path.mkdir()
 
     def rmdir(self, path: Path) -> None:
         """Remove an item. EBUSY: it is linked. ENOTEMPTY: items below. EPERM: a default group."""
+        self._keep_from_waiting(path, item=True)
         path.rmdir()
 
     def symlink(self, target: Path, path: Path) -> None:
         """Link an item: a function into a configuration. EEXIST: it is linked already."""
+        self._keep_from_waiting(path, item=True)
         path.symlink_to(target)
 
     def unlink(self, path: Path) -> None:
         """Remove a link. A gadget that is bound is unbound by that."""
+        self._keep_from_waiting(path, item=True)
         path.unlink()
 
     def directories(self, path: Path) -> list[str]:
@@ -70,48 +91,74 @@ class Kernel:
             return [entry.name for entry in entries if entry.is_symlink()]
 
     def read(self, path: Path) -> str:
-        """Read an attribute whole, with the newline that the kernel ends it with.
-
-        ETIMEDOUT: a write that `write_apart` began is still under way, and this would wait for it.
-        """
+        """Read an attribute whole, with the newline that the kernel ends it with."""
         self._keep_from_waiting(path)
         return sysfs.read(path)
 
     def write(self, path: Path, text: str) -> None:
-        """Set an attribute with a single system call.
+        """Set an attribute with a single system call. ENOENT: this kernel has no such attribute.
 
-        ENOENT: this kernel has no such attribute. ETIMEDOUT: as in `read`.
+        One that may wait for the host is for `write_apart`.
         """
         self._keep_from_waiting(path)
         sysfs.write(path, text)
 
     def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
-        """Set an attribute of a LUN in a process of its own, and wait no longer for the answer.
+        """Set an attribute in a process of its own, and wait no longer for the answer.
 
-        ETIMEDOUT: there is none yet, since the gadget's thread is busy with a command of the host.
-        The write goes on, and nothing that would wait behind it is begun before it is over, but
-        for a forced eject.
+        ETIMEDOUT: there is none yet, since a gadget's thread is busy with a command of the host.
+        The write goes on, what came of it has to be looked at after it, and nothing that would
+        wait behind it is begun before, but for what takes a disk from the host.
         """
-        if path.name != _IN_ANY_CASE:
+        place = _place(path)
+        there = self._under_way[place] if place in self.under_way else ()
+        if any((each.path, each.text) == (path, text) for each in there):
+            _time_out()  # It is asked for already.
+        if path.name not in _IN_ANY_CASE:
             self._keep_from_waiting(path)
-        child = Child(partial(sysfs.write, path, text))
+        child = self._begin(path, text)
         if not child.over(wait_s):
-            self._writing.setdefault(path.parent.parent, []).append(child)
+            self._under_way.setdefault(place, []).append(Write(path, text, child))
+            self.late(child.fileno())
             _time_out()
         if number := child.result():
             raise OSError(number, os.strerror(number))
 
-    def _keep_from_waiting(self, path: Path) -> None:
-        if self._writing and path.name in WAITING:
-            function, waiting = path.parent.parent, []
-            for child in self._writing.pop(function, ()):
-                if child.over():
-                    child.result()  # Whoever asked for it has gone on without.
-                else:
-                    waiting.append(child)
-            if waiting:
-                self._writing[function] = waiting
-                _time_out()
+    def read_apart(self, gadget: Path, paths: Iterable[Path], wait_s: float = ANSWER_S) -> None:
+        """See whether attributes of a gadget can be read without waiting; ETIMEDOUT: they cannot.
+
+        An earlier daemon may have begun a write of which nobody here knows.
+        """
+        if gadget in self.under_way:
+            _time_out()
+        child = self._begin_reading(paths)
+        if not child.over(wait_s):
+            self._under_way.setdefault(gadget, []).append(Write(gadget, "", child))
+            self.late(child.fileno())
+            _time_out()
+        child.result()
+
+    @property
+    def under_way(self) -> frozenset[Path]:
+        """The functions, or gadgets, of which a write has not come to its end."""
+        for place, writes in list(self._under_way.items()):
+            left = [each for each in writes if not _is_over(each.child)]
+            self._under_way[place] = left
+            if not left:
+                del self._under_way[place]
+        return frozenset(self._under_way)
+
+    def _begin(self, path: Path, text: str) -> Child:
+        return Child(partial(sysfs.write, path, text))
+
+    def _begin_reading(self, paths: Iterable[Path]) -> Child:
+        return Child(partial(_read_all, tuple(paths)))
+
+    def _keep_from_waiting(self, path: Path, *, item: bool = False) -> None:
+        """Raise ETIMEDOUT if it would wait; `item`: what is to be made or removed, else read."""
+        waits = self._under_way and (item or path.name in WAITING)
+        if waits and any(path.is_relative_to(place) for place in self.under_way):
+            _time_out()
 
     def mount_configfs(self, path: Path) -> None:
         """Mount configfs. EBUSY: it is mounted there. ENODEV: the kernel has none.
@@ -127,6 +174,23 @@ class Kernel:
         if libc.mount(*arguments, ctypes.c_ulong(_MS_NOSUID_NODEV_NOEXEC), None) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(path))
+
+
+def _place(path: Path) -> Path:
+    """Give what waits with an attribute: the function of a LUN, or the gadget."""
+    return path.parent if path.name == "UDC" else path.parent.parent
+
+
+def _is_over(child: Child) -> bool:
+    if child.over():
+        child.result()  # Whoever asked for it has gone on without.
+        return True
+    return False
+
+
+def _read_all(paths: Iterable[Path]) -> None:
+    for path in paths:
+        sysfs.read(path)
 
 
 def _time_out() -> NoReturn:
@@ -152,14 +216,6 @@ _WORDS: dict[tuple[str, str, int], tuple[str, str]] = {
         "the host has locked the medium",
         "eject it on the host, or force it: gadgetd eject --force",
     ),
-    ("write", "file", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
-    ("write", "forced_eject", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
-    ("write", "ro", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
-    ("write", "cdrom", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
-    ("read", "file", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
-    ("read", "ro", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
-    ("read", "cdrom", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
-    ("read", "lun", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
     ("write", "ro", errno.EBUSY): ("a disk is open in this LUN", "take the disk out first"),
     ("write", "cdrom", errno.EBUSY): ("a disk is open in this LUN", "take the disk out first"),
     ("write", "stall", errno.EBUSY): ("the function is linked", ""),
@@ -194,6 +250,9 @@ _WORDS: dict[tuple[str, str, int], tuple[str, str]] = {
         "the directory is missing: this kernel has no configfs",
         "load the module: modprobe configfs (CONFIG_CONFIGFS_FS)",
     ),
+    ("write", "UDC", errno.ETIMEDOUT): ("a disk does not answer", _BUSY),
+    ("read", "UDC", errno.ETIMEDOUT): ("a disk does not answer", _BUSY),
+    ("", "", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
     ("", "", errno.EACCES): ("not permitted", _AS_ROOT),
     ("", "", errno.EPERM): ("not permitted", _AS_ROOT),
 }

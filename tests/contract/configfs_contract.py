@@ -790,7 +790,6 @@ def a_disk_is_taken_out_and_put_in_again(bench: Bench) -> None:
     ways: tuple[Callable[[], None], ...] = (
         lambda: bench.fs.take_out(NAME, 8),
         lambda: bench.fs.force_eject(NAME, 8),
-        lambda: bench.fs.force_eject(NAME, 8, wait=False),
     )
     for take_out in ways:
         for _ in range(2):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,15 @@ class FaultyKernel(Kernel):
     def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
         del wait_s
         self._pass("write_apart", path, text)
+
+    def read_apart(self, gadget: Path, paths: Iterable[Path], wait_s: float = ANSWER_S) -> None:
+        del wait_s
+        self._count("read_apart", gadget)
+        self._kernel.read_apart(gadget, paths)
+
+    @property
+    def under_way(self) -> frozenset[Path]:
+        return self._kernel.under_way
 
     def mount_configfs(self, path: Path) -> None:
         self._pass("mount_configfs", path)

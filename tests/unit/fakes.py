@@ -265,10 +265,10 @@ class WiredKernel(FakeKernel):
     bus: list[str] = field(default_factory=list)
     changed: Callable[[], None] = lambda: None
 
-    def write(self, path: Path, text: str) -> None:
+    def _store(self, path: Path, text: str) -> None:
         before = self._bound()
         try:
-            super().write(path, text)
+            super()._store(path, text)
         finally:
             self._note(before)
 
@@ -508,6 +508,7 @@ class Bench:
                 flush.close()
             for fd in self.loop.watched - of_flushes - {self.scan.fileno(), self.log.fileno()}:
                 os.close(fd)
+            self.kernel.lose_daemon()
             self._daemon = None
 
     def __enter__(self) -> Bench:

@@ -38,6 +38,7 @@ PASSED_ON = {
     "outcome.refusal.message",
     "self._daemon.status.message",
     "status.message",
+    "str(answer['refused'])",
     "str(reply.get('error', 'refused'))",
     "re.sub('(?=[:;] |$)', waited, facts.exported.note, count=1)",
 }

@@ -1548,14 +1548,14 @@ def test_a_stop_that_cannot_unbind_keeps_the_disks_says_so_and_can_be_repeated(
 ) -> None:
     daemon = boot(bench, "mmcblk0")
     bench.host_lets_go()
-    write = bench.kernel.write
+    store = bench.kernel._store
 
     def refusing(path: Path, text: str) -> None:
         if path.name == "UDC":
             raise OSError(errno.EIO, "Input/output error")
-        write(path, text)
+        store(path, text)
 
-    monkeypatch.setattr(bench.kernel, "write", refusing)
+    monkeypatch.setattr(bench.kernel, "_store", refusing)
     commands, replies = Commands(daemon, bench.panel.log), list[dict[str, object]]()
     commands.handle({"command": "stop"}, replies.append)
     bench.loop.settle()
@@ -1565,7 +1565,7 @@ def test_a_stop_that_cannot_unbind_keeps_the_disks_says_so_and_can_be_repeated(
     assert of(daemon, "mmcblk0").hold
     assert bench.files() == {0: "mmcblk0"}
     assert not daemon.status.safe_to_unplug
-    monkeypatch.setattr(bench.kernel, "write", write)
+    monkeypatch.setattr(bench.kernel, "_store", store)
     commands.handle({"command": "stop"}, replies.append)
     bench.loop.settle()
     assert replies[-1] == {"ok": True, "safe": False, "flushed": True}

@@ -13,7 +13,7 @@ import os
 import random
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -84,7 +84,7 @@ class RefusingKernel(Kernel):
     def _do(self, verb: str, path: Path, call: Callable[[], T]) -> T:
         self._steps.step(f"{verb} {path.relative_to(ROOT)}")
         result = call()
-        if verb in ("symlink", "write"):  # what can give a disk to the host
+        if verb in ("symlink", "write", "write_apart"):  # what can give a disk to the host
             self._after()
         return result
 
@@ -114,6 +114,13 @@ class RefusingKernel(Kernel):
 
     def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
         self._do("write_apart", path, lambda: self._kernel.write_apart(path, text, wait_s))
+
+    def read_apart(self, gadget: Path, paths: Iterable[Path], wait_s: float = ANSWER_S) -> None:
+        self._do("read_apart", gadget, lambda: self._kernel.read_apart(gadget, paths, wait_s))
+
+    @property
+    def under_way(self) -> frozenset[Path]:
+        return self._kernel.under_way
 
 
 class Play:

@@ -61,14 +61,14 @@ def advice(daemon: Daemon) -> list[str]:
 
 def refuse_disk(bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the gadget not open this disk, though we can."""
-    write = bench.kernel.write
+    store = bench.kernel._store
 
     def refusing(path: Path, text: str) -> None:
         if path.name == "file" and name in text:
             raise OSError(errno.EIO, "Input/output error")
-        write(path, text)
+        store(path, text)
 
-    monkeypatch.setattr(bench.kernel, "write", refusing)
+    monkeypatch.setattr(bench.kernel, "_store", refusing)
 
 
 def unbinds(bench: Bench) -> int:
@@ -268,13 +268,13 @@ class TestNothingIsCalledSafeThatIsNot:
         host_ejects(bench, 0, 1)
         assert daemon.status.safe_to_unplug
         shown: list[bool] = []
-        write = bench.kernel.write
+        store = bench.kernel._store
 
         def watched(path: Path, text: str) -> None:
             shown.append(bench.panel.statuses[-1].safe_to_unplug)
-            write(path, text)
+            store(path, text)
 
-        monkeypatch.setattr(bench.kernel, "write", watched)
+        monkeypatch.setattr(bench.kernel, "_store", watched)
         daemon.insert(export_of(daemon, "nvme0n1"))
         host_ejects(bench, 1)
         daemon.stop(lambda: None)

@@ -303,13 +303,13 @@ class TestACommandThatHangs:
         bench.flush_result = errno.EIO
         bench.log.say(WRITE_ERROR)
         bench.loop.settle()
-        bench.kernel.behind.clear()  # The process that was to do it has ended without.
-        bench.kernel.thread_goes_on()
+        bench.kernel.thread_busy = False
+        bench.kernel.forget_behind()
         assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
         bench.loop.run_for(RETRY_S + 1)
         assert bench.files() == {0: "mmcblk0", 1: ""}
 
-    def test_a_forced_eject_that_fails_leaves_no_doubt_of_what_is_still_in(
+    def test_a_forced_eject_that_comes_late_leaves_the_doubt_that_it_was_forced(
         self, bench: Bench
     ) -> None:
         daemon = boot(bench, "mmcblk0", "nvme0n1")
@@ -317,14 +317,32 @@ class TestACommandThatHangs:
         bench.kernel.thread_busy = True
         assert daemon._exporter.gadget.is_locked(1) is None
         drive = of(daemon, "mmcblk0")
-        with pytest.raises(GadgetError, match="the disk does not answer"):
-            daemon.eject(drive, force=True)
+        daemon.eject(drive, force=True)
+        assert drive.torn
+        assert "torn" in bench.numbers.read_text()
+        assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
+        assert drive.inserted
+        bench.kernel.thread_goes_on()
+        bench.loop.run_for(5)
+        assert bench.files() == {0: "", 1: "nvme0n1"}
+        assert lives(daemon)["mmcblk0"] == "ejected"
+        host_ejects(bench, 1)
+        bench.loop.run_for(5)
+        assert not daemon.status.safe_to_unplug
+
+    def test_a_forced_eject_that_fails_leaves_no_doubt_of_what_is_still_in(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        daemon = boot(bench, "mmcblk0")
+        bench.lun(0).locked = True
+
+        def refusing(_path: Path, _text: str) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(bench.kernel, "_store", refusing)
+        drive = of(daemon, "mmcblk0")
         drive.reset = True
-        with pytest.raises(GadgetError, match="the disk does not answer"):
+        with pytest.raises(GadgetError, match="forced_eject"):
             daemon.eject(drive, force=True)
         assert not drive.torn
         assert "torn" not in bench.numbers.read_text()
-        bench.kernel.thread_goes_on()
-        host_ejects(bench, 0, 1)
-        bench.loop.run_for(5)
-        assert daemon.status.safe_to_unplug

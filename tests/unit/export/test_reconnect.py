@@ -63,14 +63,14 @@ def test_what_cannot_be_told_of_a_lock_counts_as_locked(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boot(bench, "mmcblk0")
-    write = bench.kernel.write
+    store = bench.kernel._store
 
     def failing(path: object, text: str) -> None:
         if text.startswith("/dev/.gadgetd"):
             raise OSError(errno.EIO, "Input/output error")
-        write(path, text)  # type: ignore[arg-type]
+        store(path, text)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(bench.kernel, "write", failing)
+    monkeypatch.setattr(bench.kernel, "_store", failing)
     bench.add("nvme0n1")
     bench.loop.run_for(LET_GO_S * 3)
     assert bench.files() == ALONE

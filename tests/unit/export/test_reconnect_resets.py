@@ -65,14 +65,14 @@ def test_the_kernels_log_is_not_filled_by_asking_for_locks(
     boot(bench, "mmcblk0", "nvme0n1")
     bench.lun(1).locked = True
     asked: list[float] = []
-    write = bench.kernel.write
+    store = bench.kernel._store
 
     def counting(path: Path, text: str) -> None:
         if text == NO_FILE and "lun.0" in str(path):
             asked.append(bench.clock())
-        write(path, text)
+        store(path, text)
 
-    monkeypatch.setattr(bench.kernel, "write", counting)
+    monkeypatch.setattr(bench.kernel, "_store", counting)
     bench.add("nvme1n1")
     bench.loop.run_for(3600)
     assert len(asked) < 3
