@@ -155,7 +155,10 @@ class Daemon:
         self._exporter.forgive()
         if self._file.config is not None:
             self._panel.choose(self._file.config)
-            self._limits_refused = limit(*self._file.config.writeback, self._proc)
+            bounds = self._file.config.writeback
+            self._limits_refused = limit(
+                bounds.dirty_bytes, bounds.dirty_background_bytes, self._proc
+            )
 
     # What happens on the board
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+
+from gadgetd.frozen import Frozen
 
 
-class Problem(NamedTuple):
+class Problem(Frozen):
     """Something a person should know, and what to do about it."""
 
     message: str

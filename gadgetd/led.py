@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from gadgetd import sysfs
 from gadgetd.config.settings import AUTO, NONE
 from gadgetd.errors import Problem
+from gadgetd.frozen import Frozen
 from gadgetd.status import Life, Phase, Status
 
 SYS_LEDS = Path("/sys/class/leds")
@@ -75,7 +75,7 @@ def _shares_line_with_emmc(model: str) -> bool:
     return not (generation.isdecimal() and int(generation) >= 4)
 
 
-class Pattern(NamedTuple):
+class Pattern(Frozen):
     """Steps of (lit, seconds). `repeats`, or else the last step's light stays."""
 
     name: str

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from gadgetd.disks.disk import Disk, Health
 from gadgetd.errors import ControlError, Problem
+from gadgetd.frozen import Frozen
 
 
 class Phase(StrEnum):
@@ -44,7 +45,7 @@ class Life(StrEnum):
     """The disk left the board; its LUN number is kept for it."""
 
 
-class Board(NamedTuple):
+class Board(Frozen):
     """Which module this is. Both are empty where the kernel tells none."""
 
     model: str = ""
@@ -56,7 +57,7 @@ class Board(NamedTuple):
         return self.serial[-8:]
 
 
-class Controller(NamedTuple):
+class Controller(Frozen):
     """The USB device controller in use."""
 
     name: str
@@ -68,7 +69,7 @@ class Controller(NamedTuple):
     """Why this one, where there was a choice."""
 
 
-class DiskStatus(NamedTuple):
+class DiskStatus(Frozen):
     """A disk the daemon knows. `lun` is None for a disk left out, and `reason` says why."""
 
     disk: Disk
@@ -91,7 +92,7 @@ class DiskStatus(NamedTuple):
     """It lacks data that the host had written, whatever it does now, until a person begins anew."""
 
 
-class Status(NamedTuple):
+class Status(Frozen):
     """All of it. Two equal values look the same everywhere."""
 
     version: str
@@ -122,8 +123,8 @@ def find_disk(rows: Iterable[DiskStatus], wanted: str) -> DiskStatus:
     raise ControlError(f"no LUN or disk is called {wanted!r}", hint=f"exported: {there}")
 
 
-def as_dict(value: NamedTuple) -> dict[str, Any]:
-    """Give a named tuple as a dict of its fields, and those within it likewise."""
+def as_dict(value: Frozen) -> dict[str, Any]:
+    """Give a value as a dict of its fields, and those within it likewise."""
     return {name: _plain(each) for name, each in value._asdict().items()}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping as MappingType
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gadgetd.config.option_types import (
     Choice,
@@ -43,6 +43,7 @@ from gadgetd.config.settings import (
 from gadgetd.config.yaml_tree import Mapping, Node, Scalar, Sequence, hint, join, shown
 from gadgetd.disks.disk import Kind
 from gadgetd.errors import ConfigError
+from gadgetd.frozen import Frozen
 
 _PIB = 1 << 50
 
@@ -51,7 +52,7 @@ def _class_name(device_class: str) -> Text:
     return Text(128, f"a name as in /sys/class/{device_class}", r"[!-\-0-~][!-.0-~]*")
 
 
-class Option(NamedTuple):
+class Option(Frozen):
     """One key with one value."""
 
     key: str
@@ -66,7 +67,7 @@ class Option(NamedTuple):
         return self.field or self.key
 
 
-class Section(NamedTuple):
+class Section(Frozen):
     """A key whose value is a mapping of options or, if `listed`, a list of such mappings."""
 
     key: str

@@ -8,10 +8,10 @@ from __future__ import annotations
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
 
 from gadgetd.disks.disk import Disk, Kind
 from gadgetd.errors import ConfigError, Problem
+from gadgetd.frozen import Frozen
 
 CONFIG = Path("/etc/gadgetd.yaml")
 
@@ -37,7 +37,7 @@ class UartLines(StrEnum):
     JSON = "json"
 
 
-class DiskMatch(NamedTuple):
+class DiskMatch(Frozen):
     """What a disk must be like. A field that is None or empty asks nothing."""
 
     name: str | None = None
@@ -62,7 +62,7 @@ class DiskMatch(NamedTuple):
         )
 
 
-class DiskRule(NamedTuple):
+class DiskRule(Frozen):
     """Disks to export, and how."""
 
     match: DiskMatch
@@ -77,7 +77,7 @@ class DiskRule(NamedTuple):
         return self.match.line
 
 
-class Usb(NamedTuple):
+class Usb(Frozen):
     """How the gadget presents itself. The defaults are those of Raspberry Pi's gadget."""
 
     udc: str = AUTO
@@ -92,7 +92,7 @@ class Usb(NamedTuple):
     acm: bool = False
 
 
-class Consoles(NamedTuple):
+class Consoles(Frozen):
     """Where the status is shown: `auto`, `none` or a device node."""
 
     hdmi: str = AUTO
@@ -100,7 +100,7 @@ class Consoles(NamedTuple):
     uart_lines: UartLines = UartLines.BOTH
 
 
-class Wait(NamedTuple):
+class Wait(Frozen):
     """Upper limits in seconds, not delays; 0 does not wait."""
 
     disks_s: float = 10
@@ -108,14 +108,14 @@ class Wait(NamedTuple):
     udc_s: float = 10
 
 
-class Writeback(NamedTuple):
+class Writeback(Frozen):
     """Bounds on unwritten data, as in vm.dirty_bytes and vm.dirty_background_bytes."""
 
     dirty_bytes: int = 8 << 20
     dirty_background_bytes: int = 4 << 20
 
 
-class Config(NamedTuple):
+class Config(Frozen):
     """The whole configuration. Without arguments: the defaults."""
 
     source: Path | None = None

@@ -12,11 +12,11 @@ import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import yaml
 
 from gadgetd.errors import ConfigError
+from gadgetd.frozen import Frozen
 
 DEPTH_LIMIT = 8
 """Lists and mappings within each other. gadgetd.yaml needs four."""
@@ -51,7 +51,7 @@ _IN_OUR_WORDS = (
 )
 
 
-class Scalar(NamedTuple):
+class Scalar(Frozen):
     """A value as it was written. `line` and `column` count from 1."""
 
     line: int
@@ -63,7 +63,7 @@ class Scalar(NamedTuple):
     """What YAML makes of it: str, int, float, bool, null, timestamp, merge, value."""
 
 
-class Sequence(NamedTuple):
+class Sequence(Frozen):
     """A list."""
 
     line: int
@@ -71,7 +71,7 @@ class Sequence(NamedTuple):
     items: list[Node]
 
 
-class Mapping(NamedTuple):
+class Mapping(Frozen):
     """A mapping, as key and value pairs in the order of the file. No key is there twice."""
 
     line: int

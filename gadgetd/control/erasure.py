@@ -71,7 +71,7 @@ def judge(name: str, found: Sequence[Found]) -> Disk:
     if name not in by_name:
         there = ", ".join(sorted(n for n, each in by_name.items() if not each.refusal)) or "none"
         raise GadgetdError(f"no disk is called {name!r}", hint=f"there are: {there}")
-    disk, refusal = by_name[name]
+    disk, refusal = by_name[name].disk, by_name[name].refusal
     if refusal:
         raise GadgetdError(f"{name} is not erased: {refusal}", hint="see gadgetd scan")
     if disk.read_only:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 from gadgetd import sysfs
 from gadgetd.disks.disk import SECTOR_BYTES
+from gadgetd.frozen import Frozen
 
 
-class Counters(NamedTuple):
+class Counters(Frozen):
     """Bytes read and written since the disk appeared."""
 
     read_bytes: int = 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+
+from gadgetd.frozen import Frozen
 
 SECTOR_BYTES = 512
 """The unit of the kernel's sizes and counters, whatever the disk's own block size is."""
@@ -36,7 +37,7 @@ _CAPTIONS = {
 }
 
 
-class Disk(NamedTuple):
+class Disk(Frozen):
     """A whole disk as the kernel describes it. Model and serial are empty where it tells none."""
 
     name: str
@@ -55,7 +56,7 @@ class Disk(NamedTuple):
     """What it hangs on, by its name in sysfs: `0000:01:00.0 n1`; may be empty."""
 
 
-class Health(NamedTuple):
+class Health(Frozen):
     """What a disk tells of itself. None is what it does not tell."""
 
     worn_percent: int | None = None
@@ -72,14 +73,14 @@ class Health(NamedTuple):
     """What the disk itself gives as a reason to worry, by the names in health.py."""
 
 
-class Found(NamedTuple):
+class Found(Frozen):
     """A disk that the scan saw. `refusal` says why it can never be exported; empty if it can."""
 
     disk: Disk
     refusal: str = ""
 
 
-class Pending(NamedTuple):
+class Pending(Frozen):
     """A disk that is on its way: its controller is there, the disk is not. `key` is unique."""
 
     key: str
@@ -90,7 +91,7 @@ class Pending(NamedTuple):
     """False where there may be nothing at all, as in an SD slot that looks empty so far."""
 
 
-class Verdict(NamedTuple):
+class Verdict(Frozen):
     """A disk and what becomes of it: exported (then `reason` says by which rule) or why not."""
 
     disk: Disk

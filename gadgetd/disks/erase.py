@@ -10,12 +10,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from fcntl import ioctl
 from pathlib import Path
-from typing import NamedTuple
 
 from gadgetd import sysfs
 from gadgetd.disks.disk import Disk
 from gadgetd.disks.hold import Hold, hold
 from gadgetd.errors import GadgetdError
+from gadgetd.frozen import Frozen
 
 STEP_BYTES = 256 << 20
 """What is discarded at once: often enough for a progress, seldom enough to cost nothing."""
@@ -25,7 +25,7 @@ _BLKRRPART, _BLKDISCARD, _BLKSECDISCARD = 0x125F, 0x1277, 0x127D
 """_IO(0x12, 95), _IO(0x12, 119) and _IO(0x12, 125) of include/uapi/linux/fs.h."""
 
 
-class Erased(NamedTuple):
+class Erased(Frozen):
     """What was done to a disk."""
 
     secure: bool

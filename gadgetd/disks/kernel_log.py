@@ -6,7 +6,8 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+from gadgetd.frozen import Frozen
 
 _RECORD_BYTES = 8192
 """The kernel gives one record a read and refuses a buffer that is too small for it."""
@@ -14,7 +15,7 @@ _RECORD_BYTES = 8192
 _IO_ERROR = re.compile(r"(?:\w+: )?[\w /-]+ error, dev ([^\s,]+), sector \d+(?: op \w+:\((\w+)\))?")
 
 
-class IoError(NamedTuple):
+class IoError(Frozen):
     """What the kernel says of one command that failed."""
 
     disk: str

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 from gadgetd.export.drive import Drive, Signal
+from gadgetd.frozen import Frozen
 from gadgetd.status import Life
 
 FILE = Path("/run/gadgetd/luns")
@@ -21,7 +21,7 @@ _DISPLACED = "-"
 _DOUBTS = frozenset(("failed", "torn", "refused"))
 
 
-class LunRecord(NamedTuple):
+class LunRecord(Frozen):
     """The LUN number of each disk, by its identity (see choosing.py), and sets of LUN numbers.
 
     `shown` are the LUNs that have been given their disk. If one of them is empty, the host has

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from enum import Enum, auto
-from typing import NamedTuple
 
 from gadgetd.disks.disk import Disk, Verdict
 from gadgetd.errors import GadgetdError, GadgetError
 from gadgetd.export.drive import Drive
+from gadgetd.frozen import Frozen
 
 
 class Waits(Enum):
@@ -25,7 +25,7 @@ class Waits(Enum):
     """The host has locked a medium, as a Linux host does with every disk it has open."""
 
 
-class Outcome(NamedTuple):
+class Outcome(Frozen):
     """What `Exporter.reconcile` did, and what it could not do."""
 
     verdicts: tuple[Verdict, ...] = ()
@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
         return self.refusal is not None or self.left_out
 
 
-class Exported(NamedTuple):
+class Exported(Frozen):
     """What there is at one moment."""
 
     drives: Sequence[Drive] = ()
@@ -95,7 +95,7 @@ class Exported(NamedTuple):
     """The disks of which one, of each function, keeps the kernel from carrying out a change."""
 
 
-class Stop(NamedTuple):
+class Stop(Frozen):
     """How far the end of all exporting has come."""
 
     begun: bool = False

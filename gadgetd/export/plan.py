@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from gadgetd.config.settings import AUTO, Config
 from gadgetd.disks.disk import Disk
+from gadgetd.frozen import Frozen
 from gadgetd.status import Board
 from gadgetd.usb.gadget import (
     ACM,
@@ -21,7 +21,7 @@ from gadgetd.usb.gadget import (
 _INQUIRY = "%-8.8s%-16.16s%-4.4s"
 
 
-class Row(NamedTuple):
+class Row(Frozen):
     """A disk and the LUN it has. With `disk` None, or gone from the board, the LUN is empty."""
 
     number: int

@@ -7,17 +7,17 @@ field never changes its meaning within a major version.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from gadgetd.disks.disk import Disk
 from gadgetd.errors import Problem
+from gadgetd.frozen import Frozen
 from gadgetd.show import wording
 from gadgetd.status import Controller, DiskStatus, Life, Phase, Status
 
 Fields = dict[str, str | int | bool | None]
 
 
-class Event(NamedTuple):
+class Event(Frozen):
     """One change. `text` is printable ASCII in one line; `fields` is flat, `event` names it."""
 
     text: str

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from gadgetd.frozen import Frozen
 from gadgetd.show import letters, wording
 from gadgetd.show.disk_table import History, Table
 from gadgetd.show.layout import BOLD, PLAIN, Line, repeats, serial_console, troubles
@@ -45,7 +44,7 @@ def picture(status: Status, columns: int, rows: int, history: History = lambda _
     return (page.word + page.parts.troubles)[:rows]
 
 
-class _Parts(NamedTuple):
+class _Parts(Frozen):
     """What stands around the table, each part wrapped to the width already."""
 
     headline: list[Line]

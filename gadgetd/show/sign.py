@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from gadgetd.config.settings import is_lock
+from gadgetd.frozen import Frozen
 from gadgetd.status import Life, Phase, Status
 
 
-class Sign(NamedTuple):
+class Sign(Frozen):
     """A word and its colour (SGR). Words differ by more than the colour, which not all can see."""
 
     word: str

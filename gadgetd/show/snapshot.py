@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from gadgetd.config.settings import AUTO, Config, is_lock
 from gadgetd.disks.disk import Disk, Health, Pending
 from gadgetd.errors import ConfigError, Problem, problem_of
 from gadgetd.export.drive import Drive
 from gadgetd.export.outcome import Exported, Outcome, Stop, Waits
+from gadgetd.frozen import Frozen
 from gadgetd.status import Controller, DiskStatus, Life, Phase, Status
 from gadgetd.usb.link import Link
 
@@ -45,7 +46,7 @@ class Display(Protocol):
         """Show a status everywhere."""
 
 
-class Facts(NamedTuple):
+class Facts(Frozen):
     """What the daemon knows at one moment."""
 
     config: Config | None

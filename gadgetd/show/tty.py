@@ -10,9 +10,9 @@ import os
 import stat
 from enum import Enum, auto
 from pathlib import Path
-from typing import NamedTuple
 
 from gadgetd import sysfs
+from gadgetd.frozen import Frozen
 
 
 def open_terminal(path: str, proc: Path = Path("/proc")) -> int:
@@ -76,7 +76,7 @@ class Owner(Enum):
     PROGRAM = auto()
 
 
-class Foreground(NamedTuple):
+class Foreground(Frozen):
     """Who has the terminal, and the process that leads its foreground group (0: none)."""
 
     owner: Owner
@@ -88,7 +88,7 @@ class Foreground(NamedTuple):
 NOBODY = Foreground(Owner.NOBODY)
 
 
-class _Stat(NamedTuple):
+class _Stat(Frozen):
     comm: str
     state: str
     device: int

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from gadgetd.frozen import Frozen
 
 
-class Codec(NamedTuple):
+class Codec(Frozen):
     """How a value reads in an attribute: as the kernel prints it, which it takes as well."""
 
     show: Callable[[Any], str]
@@ -26,7 +28,7 @@ FLAG = Codec("{:d}".format, lambda text: text == "1")
 FILE = Codec(lambda file: str(file or ""), lambda text: Path(text) if text else None)
 
 
-class Attribute(NamedTuple):
+class Attribute(Frozen):
     """One attribute: it carries a field of Gadget or Lun, or else always the same constant."""
 
     name: str

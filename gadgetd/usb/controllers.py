@@ -6,10 +6,10 @@ import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from gadgetd import sysfs
 from gadgetd.errors import GadgetError
+from gadgetd.frozen import Frozen
 from gadgetd.sysfs import natural_key
 
 SYS_UDC = Path("/sys/class/udc")
@@ -17,7 +17,7 @@ SYS_UDC = Path("/sys/class/udc")
 _TAKEN = (errno.EBUSY, errno.ENODEV)
 
 
-class Udc(NamedTuple):
+class Udc(Frozen):
     """A USB device controller. What changes is read by the functions below."""
 
     name: str

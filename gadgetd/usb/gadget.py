@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+
+from gadgetd.frozen import Frozen
 
 LUNS_PER_FUNCTION = 8
 """A Linux host shows eight LUNs of one function at most (it scans SCSI-2 targets to eight)."""
@@ -14,7 +15,7 @@ NO_SERIAL = "000000000000"
 hexadecimal digits, and zeros are plainly nobody's (source: USB Bulk-Only Transport 1.0, 4.1.1)."""
 
 
-class Lun(NamedTuple):
+class Lun(Frozen):
     """One LUN. `file` is None for an empty removable one, a card reader without a card."""
 
     number: int
@@ -25,14 +26,14 @@ class Lun(NamedTuple):
     read_only: bool = False
 
 
-class Function(NamedTuple):
+class Function(Frozen):
     """One USB function: `mass_storage.0` with up to eight LUNs, or `acm.usb0` with none."""
 
     name: str
     luns: tuple[Lun, ...] = ()
 
 
-class UsbIdentity(NamedTuple):
+class UsbIdentity(Frozen):
     """What a host tells a gadget from all others by, and this board its own."""
 
     vendor_id: int
@@ -40,7 +41,7 @@ class UsbIdentity(NamedTuple):
     serial: str
 
 
-class Gadget(NamedTuple):
+class Gadget(Frozen):
     """The whole gadget, as it will stand below /sys/kernel/config/usb_gadget."""
 
     vendor_id: int
@@ -64,7 +65,7 @@ class Gadget(NamedTuple):
         return tuple(lun for function in self.functions for lun in function.luns)
 
 
-class Changes(NamedTuple):
+class Changes(Frozen):
     """What it takes to turn one gadget into another, from the mildest to the harshest."""
 
     luns: tuple[Lun, ...] = ()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 from gadgetd.eventloop import URGENT, Loop
+from gadgetd.frozen import Frozen
 from gadgetd.usb import controllers as udcs
 
 _CABLE_OUT = ("", "not attached", "attached", "powered")
@@ -23,7 +23,7 @@ GONE_S = 5.0
 """A host that has reset the board sets it up again sooner, in seconds."""
 
 
-class Link(NamedTuple):
+class Link(Frozen):
     """The USB connection, as far as the board can tell. `for_s` is seconds in this state."""
 
     state: str = ""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gadgetd.config.load import SIZE_LIMIT, load, load_for, parse
 from gadgetd.config.options import TABLE, Option
-from gadgetd.config.settings import Config, DiskMatch, DiskRule, OnEjected, UartLines
+from gadgetd.config.settings import Config, Consoles, DiskMatch, DiskRule, OnEjected, UartLines
 from gadgetd.disks.disk import Disk, Kind
 from gadgetd.errors import ConfigError
 
@@ -144,7 +144,7 @@ writeback: {dirty_bytes: 1MiB, dirty_background_bytes: 65536}
     ]  # fmt: skip
     assert (config.slots, config.on_ejected, config.reinsert_after_s) == (2, "poweroff", 0.5)
     assert config.led == "led0"
-    assert config.consoles == ("none", "/dev/ttyAMA0", UartLines.JSON)
+    assert config.consoles == Consoles("none", "/dev/ttyAMA0", UartLines.JSON)
     assert (config.wait.disks_s, config.wait.mmc_s, config.wait.udc_s) == (0, 1, 3600)
     assert config.writeback.dirty_bytes == 1 << 20
     assert config.writeback.dirty_background_bytes == 64 << 10

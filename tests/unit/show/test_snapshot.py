@@ -43,7 +43,7 @@ def given(facts: Facts = GOOD, **fields: object) -> Facts:
         part = getattr(facts, name)
         inner = {key: fields.pop(key) for key in part._fields if key in fields}
         facts = facts._replace(**{name: part._replace(**inner)})
-    return facts._replace(**fields)  # type: ignore[arg-type]
+    return facts._replace(**fields)
 
 
 def rows_of(
