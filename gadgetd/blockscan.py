@@ -1,56 +1,59 @@
 """Which disks exist, which can never be exported, and which are known to be on their way.
 
-Facts come from the kernel by way of pyudev; nothing here writes anything. udevd is not needed:
-the monitor listens to the kernel's own uevents, and all attributes are read from sysfs.
+pyudev tells that something has come or gone, by the kernel's own uevents, so no udevd is needed.
+What there is stands in sysfs: a device is its directory there. Nothing here writes anything.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from fnmatch import fnmatchcase
 from pathlib import Path
 
-import pyudev
-
+from gadgetd import sysfs
 from gadgetd.disks.disk import SECTOR_BYTES, Disk, Found, Kind, Pending
 from gadgetd.usb.gadget import UsbIdentity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import pyudev
 
 _SUBSYSTEMS = ("block", "nvme", "mmc", "mmc_host", "pci", "udc", "leds")
 _BUFFER_BYTES = 4 << 20
 _NVME_CLASS = "0x0108"
 _SDHCI_CLASS = "0x0805"
 
-# Whole disks to udev, but no place for a user's data.
+# Whole disks to the kernel, but no place for a user's data: what a name begins with, what is in it.
 _NEVER = (
-    ("mmcblk*boot[0-9]*", "boot area of an eMMC"),
-    ("mmcblk*rpmb", "replay-protected area of an eMMC"),
-    ("mmcblk*gp[0-9]*", "general-purpose area of an eMMC"),
-    ("loop*", "loop device"),
-    ("ram*", "RAM disk"),
-    ("zram*", "compressed RAM disk"),
+    ("mmcblk", "boot", "boot area of an eMMC"),
+    ("mmcblk", "rpmb", "replay-protected area of an eMMC"),
+    ("mmcblk", "gp", "general-purpose area of an eMMC"),
+    ("loop", "", "loop device"),
+    ("ram", "", "RAM disk"),
+    ("zram", "", "compressed RAM disk"),
 )
 
 
 class BlockScan:
-    """The kernel's disks. Create it before the first `disks` call: it listens from then on.
+    """The kernel's disks. Look once more after `listen`: what came in between, nobody tells of.
 
-    `context` and `monitor` are pyudev's; `proc` is where mountinfo and swaps are read.
+    `proc` is where mountinfo and swaps are read, `sys` where devices are.
     """
 
-    def __init__(
-        self,
-        context: pyudev.Context | None = None,
-        monitor: pyudev.Monitor | None = None,
-        proc: Path = Path("/proc"),
-    ) -> None:
-        self._context = context or pyudev.Context()
+    def __init__(self, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> None:
+        self._proc = proc
+        self._sys = str(sys)
+        self._monitor: pyudev.Monitor | None = None
+
+    def listen(self, monitor: pyudev.Monitor | None = None) -> None:
+        """Hear of uevents from now on, by that monitor or one of our own."""
+        # Imported here: it takes longer than to give the host the disks that are there.
+        import pyudev
+
         if monitor is None:
-            # Before any enumeration, or a disk that appears between the two is lost. The kernel's
-            # own events need no udevd; with devtmpfs the nodes are there before the event is.
-            monitor = pyudev.Monitor.from_netlink(self._context, source="kernel")
+            # The kernel's own events: with devtmpfs the nodes are there before the event is.
+            monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="kernel")
             for subsystem in _SUBSYSTEMS:
                 monitor.filter_by(subsystem)
             # Fifty disks at once are a flood of events. Only root may ask for so much.
@@ -58,11 +61,10 @@ class BlockScan:
                 monitor.set_receive_buffer_size(_BUFFER_BYTES)
             monitor.start()
         self._monitor = monitor
-        self._proc = proc
 
     def fileno(self) -> int:
-        """Give the descriptor that is readable when a uevent has come."""
-        return int(self._monitor.fileno())
+        """Give the descriptor that is readable when a uevent has come; -1 before `listen`."""
+        return int(self._monitor.fileno()) if self._monitor is not None else -1
 
     def open_mounts(self) -> int:
         """Open the table of mounts, of which poll(2) tells a change; -1 without the kernel's own.
@@ -80,7 +82,7 @@ class BlockScan:
         An overflow of the socket loses events, so it counts as an event of every subsystem.
         """
         changed: set[str] = set()
-        while True:
+        while self._monitor is not None:
             try:
                 device = self._monitor.poll(timeout=0)
             except OSError:
@@ -88,8 +90,9 @@ class BlockScan:
                 _clear_error(self.fileno())
                 return frozenset(_SUBSYSTEMS)
             if device is None:
-                return frozenset(changed)
+                break
             changed.add(str(device.subsystem))
+        return frozenset(changed)
 
     def disks(self, own: Collection[UsbIdentity] = ()) -> tuple[Found, ...]:
         """List all whole disks, in no particular order, each with the scan's refusal if any.
@@ -98,19 +101,20 @@ class BlockScan:
         """
         uses = _uses(self._proc)
         partitions: dict[str, list[str]] = {}
-        whole: list[pyudev.Device] = []
+        whole: list[str] = []
         for device in self._list("block"):
-            if device.device_type == "partition":
-                parent = device.parent  # None if the disk has left since it was listed.
-                if parent is not None:
-                    partitions.setdefault(parent.sys_name, []).append(device.sys_name)
-            else:
+            uevent = _text(device, "uevent")
+            if "DEVTYPE=partition" in uevent:
+                disk, _, name = device.rpartition("/")
+                partitions.setdefault(_name(disk), []).append(name)
+            elif uevent:  # Else it has vanished since; its removal is an event of its own.
                 whole.append(device)
         found = []
         for device in whole:
-            disk = _describe(device)
-            names = (disk.name, *partitions.get(disk.name, ()))
-            found.append(Found(disk, _refusal(device, disk, own) or _in_use(device, names, uses)))
+            described = _describe(device)
+            names = (described.name, *partitions.get(described.name, ()))
+            refusal = _refusal(device, described, own) or _in_use(device, names, uses)
+            found.append(Found(described, refusal))
         return tuple(found)
 
     def pending(self) -> tuple[Pending, ...]:
@@ -120,62 +124,57 @@ class BlockScan:
 
     def _pending_pci(self, owners: set[str]) -> Iterator[Pending]:
         for device in self._list("pci"):
-            pci_class = _text(device, "class")
-            name = device.sys_name
+            pci_class, name = _text(device, "class"), _name(device)
             if pci_class.startswith(_NVME_CLASS) and name not in owners:
-                if _nvme_state(Path(device.sys_path)) not in ("dead", "deleting"):
+                if _nvme_state(Path(device)) not in ("dead", "deleting"):
                     yield Pending(name, Kind.NVME, f"NVMe at {name}")
-            elif pci_class.startswith(_SDHCI_CLASS) and not device.driver:
+            elif pci_class.startswith(_SDHCI_CLASS) and not _link(device, "driver"):
                 yield Pending(name, Kind.SD, f"SD host at {name}", certain=False)
 
     def _pending_mmc(self, owners: set[str]) -> Iterator[Pending]:
         for card in self._list("mmc"):
-            if _text(card, "type") in ("MMC", "SD") and card.sys_name not in owners:
-                yield Pending(card.sys_name, Kind.SD, f"card {card.sys_name}")
+            name = _name(card)
+            if _text(card, "type") in ("MMC", "SD") and name not in owners:
+                yield Pending(name, Kind.SD, f"card {name}")
         occupied = self._owners("mmc")
         for host in self._list("mmc_host"):
-            if host.sys_name not in occupied:
-                yield Pending(host.sys_name, Kind.SD, f"card in {host.sys_name}", certain=False)
-
-    def _list(self, subsystem: str) -> list[pyudev.Device]:
-        # By name: for a list of one subsystem libudev reads through all of /sys/class and /sys/bus.
-        devices = []
-        for link in sorted(self._links(subsystem)):
-            name = link.rpartition("/")[2]
-            # One that has vanished since; its removal is an event of its own.
-            with suppress(pyudev.DeviceNotFoundError):
-                devices.append(pyudev.Devices.from_name(self._context, subsystem, name))
-        return devices
+            name = _name(host)
+            if name not in occupied:
+                yield Pending(name, Kind.SD, f"card in {name}", certain=False)
 
     def _owners(self, subsystem: str) -> set[str]:
         """Names of all that a device of the subsystem is part of, which its path in sysfs has."""
-        owners: set[str] = set()
-        for link in self._links(subsystem):
-            with suppress(OSError):
-                owners.update(os.readlink(link).split("/"))  # noqa: PTH115 - for the speed of it
-        return owners
+        return {name for device in self._list(subsystem) for name in device.split("/")}
 
-    def _links(self, subsystem: str) -> Iterator[str]:
-        sys = self._context.sys_path
-        for directory in (f"{sys}/class/{subsystem}", f"{sys}/bus/{subsystem}/devices"):
+    def _list(self, subsystem: str) -> list[str]:
+        """The directories of a subsystem's devices, to which its class or its bus has links."""
+        found = []
+        for place in (f"class/{subsystem}", f"bus/{subsystem}/devices"):
             with suppress(OSError):
-                for name in os.listdir(directory):  # noqa: PTH208 - likewise
-                    yield f"{directory}/{name}"
+                for name in sorted(os.listdir(f"{self._sys}/{place}")):  # noqa: PTH208 - for speed
+                    with suppress(OSError):
+                        link = os.readlink(f"{self._sys}/{place}/{name}")  # noqa: PTH115
+                        # As in ../../devices/platform/...: relative, with nothing else before it.
+                        found.append(f"{self._sys}/{link.lstrip('./')}")
+        return found
 
 
 def _clear_error(fd: int) -> None:
+    import socket
+
     with suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
         copy.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
-def _describe(device: pyudev.Device) -> Disk:
-    name = device.sys_name
+def _describe(device: str) -> Disk:
+    name = _name(device)
     kind = _kind(device)
     model, serial = _identity(device, kind)
     return Disk(
         name=name,
         kind=kind,
-        node=Path(device.device_node or f"/dev/{name}"),
+        # Source: device_get_devnode in the kernel's drivers/base/core.c.
+        node=Path("/dev", name.replace("!", "/")),
         size_bytes=_number(device, "size") * SECTOR_BYTES,
         block_size=_number(device, "queue/logical_block_size") or SECTOR_BYTES,
         read_only=_number(device, "ro") == 1,
@@ -185,30 +184,29 @@ def _describe(device: pyudev.Device) -> Disk:
     )
 
 
-def _kind(device: pyudev.Device) -> Kind:
-    name = device.sys_name
+def _kind(device: str) -> Kind:
+    name = _name(device)
     if name.startswith("nvme"):
         return Kind.NVME
     if name.startswith("mmcblk"):
         # The eMMC's boot areas and the like have no type of their own and are left out by name.
         return Kind.SD if _text(device, "device/type") == "SD" else Kind.EMMC
     if name.startswith("sd"):
-        if device.find_parent("usb", "usb_device") is not None:
+        if _usb(device):
             return Kind.USB
-        return Kind.SATA if "/ata" in device.sys_path else Kind.OTHER
+        return Kind.SATA if "/ata" in device else Kind.OTHER
     return Kind.OTHER
 
 
-def _identity(device: pyudev.Device, kind: Kind) -> tuple[str, str]:
-    if device.sys_name.startswith("mmcblk"):
+def _identity(device: str, kind: Kind) -> tuple[str, str]:
+    if _name(device).startswith("mmcblk"):
         return _text(device, "device/name"), _text(device, "device/serial")
     if kind is Kind.NVME:
         return _text(device, "device/model"), _text(device, "device/serial")
     model = f"{_text(device, 'device/vendor')} {_text(device, 'device/model')}".strip()
-    usb = device.find_parent("usb", "usb_device")
-    if usb is not None:
+    if usb := _usb(device):
         return model, _text(usb, "serial")
-    return model, _unit_serial(Path(device.sys_path) / "device" / "vpd_pg80")
+    return model, _unit_serial(Path(device) / "device" / "vpd_pg80")
 
 
 def _unit_serial(path: Path) -> str:
@@ -219,18 +217,18 @@ def _unit_serial(path: Path) -> str:
         return ""
 
 
-def _location(device: pyudev.Device) -> str:
-    for parent in device.ancestors:
-        if parent.subsystem in ("usb", "pci", "platform"):
+def _location(device: str) -> str:
+    for parent in _above(device):
+        if _link(parent, "subsystem") in ("usb", "pci", "platform"):
             # Namespaces of one NVMe controller share everything else.
             namespace = _text(device, "nsid")
-            return f"{parent.sys_name} n{namespace}" if namespace else str(parent.sys_name)
+            return f"{_name(parent)} n{namespace}" if namespace else _name(parent)
     return ""
 
 
-def _refusal(device: pyudev.Device, disk: Disk, own: Collection[UsbIdentity]) -> str:
-    for pattern, what in _NEVER:
-        if fnmatchcase(disk.name, pattern):
+def _refusal(device: str, disk: Disk, own: Collection[UsbIdentity]) -> str:
+    for beginning, inside, what in _NEVER:
+        if disk.name.startswith(beginning) and inside in disk.name:
             return f"{what}: never exported"
     if not disk.name.startswith(("mmcblk", "nvme", "sd")):
         return "not an eMMC, SD, NVMe, SATA or USB disk"
@@ -243,19 +241,18 @@ def _refusal(device: pyudev.Device, disk: Disk, own: Collection[UsbIdentity]) ->
     return ""
 
 
-def _seen_as(device: pyudev.Device) -> UsbIdentity:
-    usb = device.find_parent("usb", "usb_device")
+def _seen_as(device: str) -> UsbIdentity:
+    usb = _usb(device)
     return UsbIdentity(_hex(usb, "idVendor"), _hex(usb, "idProduct"), _text(usb, "serial"))
 
 
-def _in_use(device: pyudev.Device, names: tuple[str, ...], uses: Mapping[str, str]) -> str:
+def _in_use(device: str, names: tuple[str, ...], uses: Mapping[str, str]) -> str:
     for name in names:
         if name in uses:
             return uses[name]
-        partition = name if name != device.sys_name else ""
-        holders = Path(device.sys_path, partition, "holders")
+        part = device if name == _name(device) else f"{device}/{name}"
         try:
-            held_by = sorted(os.listdir(holders))  # noqa: PTH208 - names are all that is wanted
+            held_by = sorted(os.listdir(f"{part}/holders"))  # noqa: PTH208 - names alone
         except OSError:
             held_by = []
         if held_by:
@@ -294,18 +291,47 @@ def _nvme_state(pci: Path) -> str:
     return ""
 
 
-def _text(device: pyudev.Device, attribute: str) -> str:
-    value = device.attributes.get(attribute)
-    return value.decode("utf-8", "replace").strip() if value is not None else ""
+def _name(device: str) -> str:
+    return device.rpartition("/")[2]
 
 
-def _number(device: pyudev.Device, attribute: str) -> int:
+def _above(device: str) -> Iterator[str]:
+    """All that the device is part of, the nearest first."""
+    while "/devices/" in device:
+        device = device.rpartition("/")[0]
+        yield device
+
+
+def _link(device: str, name: str) -> str:
+    """The name of what one of a device's links leads to, such as its driver; empty without it."""
+    try:
+        return _name(os.readlink(f"{device}/{name}"))  # noqa: PTH115
+    except OSError:
+        return ""
+
+
+def _usb(device: str) -> str:
+    """The USB device that this one is a part of; empty if it is of none."""
+    for parent in _above(device):
+        if _link(parent, "subsystem") == "usb" and "DEVTYPE=usb_device" in _text(parent, "uevent"):
+            return parent
+    return ""
+
+
+def _text(device: str, attribute: str) -> str:
+    try:
+        return sysfs.read(f"{device}/{attribute}").strip()
+    except OSError:
+        return ""
+
+
+def _number(device: str, attribute: str) -> int:
     text = _text(device, attribute)
     # Digits of other scripts, and more than a kernel's number has, are none to int().
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else 0
 
 
-def _hex(device: pyudev.Device, attribute: str) -> int:
+def _hex(device: str, attribute: str) -> int:
     try:
         return int(_text(device, attribute), 16)
     except ValueError:

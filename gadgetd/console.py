@@ -14,6 +14,7 @@ from gadgetd.eventloop import WRITABLE, Loop, Timer
 from gadgetd.led import Blinker, find, give_back, pattern_for
 from gadgetd.show.events import Event, events
 from gadgetd.show.screen import Screen
+from gadgetd.show.snapshot import Display
 from gadgetd.show.tty import is_terminal
 from gadgetd.show.uart import Uart
 from gadgetd.status import Status
@@ -158,7 +159,7 @@ class Console:
 LOG_LINES = 500
 
 
-class Panel:
+class Panel(Display):
     """Shows each status and keeps the consoles and the LED going from the loop. Decides nothing."""
 
     def __init__(

@@ -24,22 +24,19 @@ from gadgetd.errors import GadgetdError, GadgetError, Problem
 from gadgetd.eventloop import URGENT, Alarms, Loop
 from gadgetd.export import choosing
 from gadgetd.export.drive import Drive, Signal
-from gadgetd.export.drives import PATIENCE_S, BoardReads
+from gadgetd.export.drives import PATIENCE_S, TICK_S, BoardReads
 from gadgetd.export.ending import LIMIT_S, RETRY_S, AfterEject, Flushing, Shutdown
 from gadgetd.export.exporter import Exporter
 from gadgetd.export.outcome import Outcome, Waits
 from gadgetd.export.reconnect import Reconnect
+from gadgetd.export.retry import REFUSED_S
 from gadgetd.show import snapshot
 from gadgetd.status import Board, Phase, Status
 from gadgetd.usb.link import Host
 from gadgetd.usb.serial_login import Login
 
-TICK_S = 0.5
-"""How often counters and LUNs are looked at while a host is there: an eject raises no event."""
 EJECT_S = 10.0
 """How long a person who ejects a disk waits for it to answer. It is taken out all the same."""
-REFUSED_S = 60.0
-"""After which it is tried again if there is no host: none takes so long to set a gadget up."""
 
 
 class Daemon:
@@ -53,7 +50,6 @@ class Daemon:
         version: str,
         scan: BlockScan,
         exporter: Exporter,
-        panel: snapshot.Display,
         login: Login,
         log: KernelLog,
         *,
@@ -63,11 +59,9 @@ class Daemon:
     ) -> None:
         self._loop = loop
         self._file = ConfigFile(config_path, board.serial)
-        self._scan = scan
-        self._exporter = exporter
-        self._panel = panel
-        self._login = login
-        self._log = log
+        self._scan, self._exporter = scan, exporter
+        self._panel = snapshot.Display()
+        self._login, self._log = login, log
         self._proc, self._sys = proc, sys
         self._host = Host(
             loop,
@@ -96,15 +90,22 @@ class Daemon:
     # Start and end
 
     def start(self) -> None:
-        """Begin to watch, and export what is there. The caller then runs the loop."""
+        """Export what is there, before anything that takes time. Then comes `go_on`."""
         # First: a write error is more pressing than all else.
         self._loop.watch(self._log.fileno(), self._on_kernel_log)
-        self._loop.watch(self._scan.fileno(), self._on_uevent)
-        self._panel.choose(Config())
         self._exporter.gadget.before_removal = self._login.end
         self._exporter.gadget.on_late(self._on_late)
         self._loop.watch(self._scan.open_mounts(), self.reconcile, URGENT)
         self.reload()
+
+    def go_on(self, panel: snapshot.Display) -> None:
+        """Show the status from now on, hear what comes and goes, and look for what has come."""
+        self._panel = panel
+        panel.choose(self._file.config or Config())
+        self._show()
+        self._scan.listen()
+        self._loop.watch(self._scan.fileno(), self._on_uevent)
+        self.reconcile()
 
     def stop(self, then: Callable[[], None]) -> None:
         """Take the disks from the host, flush them, take the gadget down, then call `then`."""
@@ -153,12 +154,9 @@ class Daemon:
     def _read(self) -> None:
         self._file.read()
         self._exporter.forgive()
-        if self._file.config is not None:
-            self._panel.choose(self._file.config)
-            bounds = self._file.config.writeback
-            self._limits_refused = limit(
-                bounds.dirty_bytes, bounds.dirty_background_bytes, self._proc
-            )
+        if (config := self._file.config) is not None:
+            self._panel.choose(config)
+            self._limits_refused = limit(**config.writeback._asdict(), proc=self._proc)
 
     # What happens on the board
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import os
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -138,20 +138,17 @@ def watch_signals(loop: Loop, actions: Mapping[signal.Signals, Callable[[], None
     Several signals that come at once are handled in the order of `actions`. What was blocked so
     far comes now.
     """
-    reader, writer = socket.socketpair()
-    reader.setblocking(False)
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in actions:
         # The handler does nothing: Python writes the number to the descriptor by itself.
         signal.signal(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, actions)
 
     def arrived() -> None:
-        # The writer is named here to keep it open as long as this function is.
-        numbers = reader.recv(64) if writer.fileno() >= 0 else b""
+        numbers = os.read(reader, 64)
         for number, action in actions.items():
             if number in numbers:
                 action()
 
-    loop.watch(reader.fileno(), arrived)
+    loop.watch(reader, arrived)

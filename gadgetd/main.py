@@ -12,8 +12,13 @@ from pathlib import Path
 from gadgetd import __version__
 from gadgetd.blockscan import BlockScan
 from gadgetd.board import read_board
+from gadgetd.daemon import Daemon
+from gadgetd.disks import dirty_limits
+from gadgetd.disks.kernel_log import KernelLog
 from gadgetd.errors import GadgetdError
-from gadgetd.eventloop import Loop
+from gadgetd.eventloop import Loop, watch_signals
+from gadgetd.export.exporter import Exporter
+from gadgetd.usb.serial_login import Login
 
 LOCK = Path("/run/gadgetd/lock")
 LED_MEMORY = Path("/run/gadgetd/led")
@@ -25,37 +30,31 @@ def run(config: Path) -> None:
     lock = _lock(LOCK)
     # Whoever ends us from here on ends us in order: what an earlier run left may be with a host.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    # Listening begins here, before anything is looked at or imported that takes time.
-    scan = BlockScan()
-    from gadgetd.console import Panel
-    from gadgetd.control.commands import Commands
-    from gadgetd.control.server import SOCKET, Server
-    from gadgetd.daemon import Daemon
-    from gadgetd.disks import dirty_limits
-    from gadgetd.disks.kernel_log import KernelLog
-    from gadgetd.eventloop import watch_signals
-    from gadgetd.export.exporter import Exporter
-    from gadgetd.usb.serial_login import Login
-
     loop = Loop()
     board = read_board()
-    panel = Panel(loop, board.model, led_memory=LED_MEMORY)
     # An inquiry string has four characters for the revision: the version without its last part.
     exporter = Exporter(board, __version__.rpartition(".")[0], loop.clock)
     daemon = Daemon(
-        loop, config, board, __version__, scan, exporter, panel, Login(loop), KernelLog()
+        loop, config, board, __version__, BlockScan(), exporter, Login(loop), KernelLog()
     )
     ended = partial(daemon.stop, loop.stop)
     watch_signals(loop, dict(zip(_SIGNALS, (ended, ended, daemon.reload), strict=True)))
-    # Before the start: a command that comes meanwhile waits, instead of hearing that none runs.
+    dirty_limits.remember()
+    daemon.start()
+    # The host looks at its disks while we import what they did not have to wait for.
+    from gadgetd.console import Panel
+
+    panel = Panel(loop, board.model, led_memory=LED_MEMORY)
+    daemon.go_on(panel)
+    from gadgetd.control.commands import Commands
+    from gadgetd.control.server import SOCKET, Server
+
     try:
         server = Server(loop, Commands(daemon, panel.log).handle)
     except OSError as error:
         # The disks matter more than the commands.
         server = None
         print(f"gadgetd: no commands: {SOCKET.parent}: {error.strerror}", file=sys.stderr)
-    dirty_limits.remember()
-    daemon.start()
     loop.run()
     if not exporter.udc:  # Else the host can go on writing.
         dirty_limits.put_back()

@@ -24,6 +24,8 @@ from gadgetd.usb.gadget import Gadget
 
 PATIENCE_S = 5.0
 """How long a disk may take to answer before a person is told: one that is slow takes a while."""
+TICK_S = 0.5
+"""How often counters and LUNs are looked at while a host is there: an eject raises no event."""
 
 
 class Drives(dict[int, Drive]):

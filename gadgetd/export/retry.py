@@ -16,6 +16,8 @@ from gadgetd.usb.gadget import Gadget, compare, shape
 
 PAUSE_S = 5.0
 """Between the two tries, in seconds: what fails twice within a moment may work in the next."""
+REFUSED_S = 60.0
+"""After which it is tried again if there is no host: none takes so long to set a gadget up."""
 
 
 class RefusedChange:

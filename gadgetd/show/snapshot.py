@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol
 
 from gadgetd.config.settings import AUTO, Config, is_lock
 from gadgetd.disks.disk import Disk, Health, Pending
@@ -32,12 +31,13 @@ _TORN = (
 _REFUSED = "the kernel refused the change that was to add it; to try again: gadgetd reload"
 
 
-class Display(Protocol):
-    """Where each status is shown; see console.py."""
+class Display:
+    """Where each status is shown: nowhere, until there is a `console.Panel`."""
 
     @property
     def advice(self) -> tuple[Problem, ...]:
         """What is odd about the consoles or the LED that the configuration names."""
+        return ()
 
     def choose(self, config: Config) -> None:
         """Use the consoles and the LED that the configuration names."""

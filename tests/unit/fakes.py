@@ -194,12 +194,16 @@ class FakeScan(BlockScan):
         self.found: dict[str, Found] = {}
         self.on_their_way: list[Pending] = []
         self.asked_with: list[Collection[UsbIdentity]] = []
+        self.listens = False
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
 
     def close(self) -> None:
         os.close(self._reader)
         os.close(self._writer)
+
+    def listen(self, _monitor: object = None) -> None:
+        self.listens = True
 
     def fileno(self) -> int:
         return self._reader
@@ -484,7 +488,6 @@ class Bench:
             "0.1.0",
             self.scan,
             self.exporter(kernel),
-            self.panel,
             Login(self.loop, (str(self.path / "no-getty"),), self.proc),
             self.log,
             proc=self.proc,
@@ -493,6 +496,7 @@ class Bench:
         )
         if start:
             daemon.start()
+            daemon.go_on(self.panel)
             self.loop.settle()
         return daemon
 

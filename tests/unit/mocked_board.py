@@ -143,7 +143,8 @@ class Worker:
         ctypes.CDLL("libgobject-2.0.so.0").g_object_unref(self._testbed)
 
     def listen(self, proc: Path) -> None:
-        self.scan = BlockScan(proc=proc)
+        self.scan = BlockScan(proc)
+        self.scan.listen()
 
     def drain(self, timeout_s: float) -> frozenset[str] | None:
         poll = select.poll()

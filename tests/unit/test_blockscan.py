@@ -443,8 +443,10 @@ class FakeMonitor:
         return answer
 
 
-def scan_with(monitor: Any, context: Any = None) -> BlockScan:
-    return BlockScan(context or SimpleNamespace(), monitor)
+def scan_with(monitor: Any) -> BlockScan:
+    scan = BlockScan()
+    scan.listen(monitor)
+    return scan
 
 
 def ready(fd: int) -> int:
@@ -499,28 +501,26 @@ def test_nothing_to_read_is_no_event() -> None:
     assert scan_with(FakeMonitor()).drain() == frozenset()
 
 
-def test_the_monitor_listens_before_anything_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_listens_before_he_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It takes longer than to give the host what is there.
     calls: list[str] = []
     monitor = SimpleNamespace(
         filter_by=lambda name: calls.append(name),
         set_receive_buffer_size=lambda size: calls.append(f"{size >> 20} MiB"),
         start=lambda: calls.append("start"),
+        fileno=lambda: 7,
     )
-
-    class Context:
-        @property
-        def sys_path(self) -> str:
-            calls.append("list")
-            return "/nowhere"
 
     def from_netlink(_context: object, source: str) -> SimpleNamespace:
         calls.append(source)
         return monitor
 
     monkeypatch.setattr(pyudev.Monitor, "from_netlink", from_netlink)
-    scan = BlockScan(Context())
-    scan.disks()
-    assert calls == ["kernel", *_SUBSYSTEMS, "4 MiB", "start", "list"]
+    scan = BlockScan()
+    assert (scan.fileno(), scan.drain(), calls) == (-1, frozenset(), [])
+    scan.listen()
+    assert calls == ["kernel", *_SUBSYSTEMS, "4 MiB", "start"]
+    assert scan.fileno() == 7
 
 
 def test_a_buffer_that_the_kernel_does_not_enlarge_is_no_error(
@@ -537,41 +537,23 @@ def test_a_buffer_that_the_kernel_does_not_enlarge_is_no_error(
         start=lambda: started.append(True),
     )
     monkeypatch.setattr(pyudev.Monitor, "from_netlink", lambda *_, **__: monitor)
-    BlockScan(SimpleNamespace())
+    BlockScan().listen()
     assert started
 
 
-def context_with(path: Path, *names: str) -> Any:
-    """A context whose sysfs has these block devices, by name alone."""
-    for name in names:
-        (path / "class" / "block" / name).mkdir(parents=True)
-    return SimpleNamespace(sys_path=str(path))
+def test_a_device_that_vanishes_during_the_look_is_looked_around(tmp_path: Path) -> None:
+    # Of one there is no more than the link to it, of the other the directory is half gone.
+    (tmp_path / "class" / "block").mkdir(parents=True)
+    for name in ("sda", "sdb"):
+        (tmp_path / "class" / "block" / name).symlink_to(f"../../devices/x/block/{name}")
+    (tmp_path / "devices" / "x" / "block" / "sdb").mkdir(parents=True)
+    assert BlockScan(sys=tmp_path).disks() == ()
 
 
-def test_a_device_that_vanishes_during_the_look_is_looked_around(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = SimpleNamespace(
-        device_type="partition", parent=SimpleNamespace(sys_name="sdb"), sys_name="sdb1"
-    )
-
-    def from_name(_context: object, subsystem: str, name: str) -> object:
-        assert subsystem == "block"
-        if name == "sda":
-            raise pyudev.DeviceNotFoundByNameError(subsystem, name)
-        return there
-
-    monkeypatch.setattr(pyudev.Devices, "from_name", from_name)
-    scan = scan_with(FakeMonitor(), context_with(tmp_path, "sda", "sdb1"))
-    assert scan.disks() == ()
-
-
-def test_a_partition_whose_disk_has_just_left_is_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    orphan = SimpleNamespace(
-        device_type="partition", parent=None, sys_name="sda1", find_parent=lambda *_: None
-    )
-    monkeypatch.setattr(pyudev.Devices, "from_name", lambda *_: orphan)
-    context = context_with(tmp_path, "sda1")
-    assert scan_with(FakeMonitor(), context).disks() == ()
+def test_a_partition_whose_disk_has_just_left_is_no_error(tmp_path: Path) -> None:
+    partition = tmp_path / "devices" / "x" / "block" / "sda" / "sda1"
+    partition.mkdir(parents=True)
+    (partition / "uevent").write_text("DEVNAME=sda1\nDEVTYPE=partition\nPARTN=1\n")
+    (tmp_path / "class" / "block").mkdir(parents=True)
+    (tmp_path / "class" / "block" / "sda1").symlink_to("../../devices/x/block/sda/sda1")
+    assert BlockScan(sys=tmp_path).disks() == ()

@@ -13,13 +13,14 @@ import pytest
 from gadgetd.config.settings import Usb
 from gadgetd.configfs import ConfigFs
 from gadgetd.control.commands import Commands
-from gadgetd.daemon import TICK_S, Daemon
+from gadgetd.daemon import Daemon
 from gadgetd.disks.card_readers import NO_MEDIUM
 from gadgetd.disks.checkup import SETTLE_S
 from gadgetd.disks.disk import Found, Health, Kind, Pending
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import ControlError, GadgetError, Problem
 from gadgetd.export.drive import QUIET_S, Drive
+from gadgetd.export.drives import TICK_S
 from gadgetd.export.ending import RETRY_S
 from gadgetd.show.events import events
 from gadgetd.status import Life, Phase, Status

@@ -22,10 +22,12 @@ import pytest
 
 from gadgetd import sysfs
 from gadgetd.blockscan import BlockScan
-from gadgetd.daemon import REFUSED_S, TICK_S, Daemon
+from gadgetd.daemon import Daemon
+from gadgetd.export.drives import TICK_S
 from gadgetd.export.ending import RETRY_S
 from gadgetd.export.own_gadget import NAME
 from gadgetd.export.reconnect import LET_GO_S
+from gadgetd.export.retry import REFUSED_S
 from gadgetd.status import Phase
 from gadgetd.usb import controllers
 from gadgetd.usb.kernelfs import ANSWER_S, Kernel
@@ -366,6 +368,7 @@ class FailingMonitor:
 @pytest.mark.parametrize("number", [*ERRORS, errno.ENOBUFS, errno.ENOMEM])
 def test_an_error_of_the_uevent_socket_is_an_event_of_everything(number: int) -> None:
     with closing(FailingMonitor(number)) as monitor:
-        scan = BlockScan(monitor=monitor)
+        scan = BlockScan()
+        scan.listen(monitor)
         assert {"block", "udc", "nvme"} <= scan.drain()
         assert scan.drain() == frozenset()

@@ -13,12 +13,14 @@ import pytest
 from gadgetd.cli import FAILED, main
 from gadgetd.control import client
 from gadgetd.control.commands import Commands
-from gadgetd.daemon import REFUSED_S, TICK_S, Daemon
+from gadgetd.daemon import Daemon
 from gadgetd.disks.hold import Hold
 from gadgetd.errors import ControlError
 from gadgetd.export.drive import QUIET_S, Drive
+from gadgetd.export.drives import TICK_S
 from gadgetd.export.ending import RETRY_S
 from gadgetd.export.outcome import Waits
+from gadgetd.export.retry import REFUSED_S
 from gadgetd.status import Life, Phase, to_json
 from gadgetd.usb import controllers
 from gadgetd.usb.activity import Activity

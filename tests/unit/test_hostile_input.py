@@ -25,9 +25,9 @@ from gadgetd.config.load import SIZE_LIMIT, parse
 from gadgetd.control.client import from_json, scan_lines, verdict_to_json
 from gadgetd.control.commands import Commands
 from gadgetd.control.server import Server
-from gadgetd.daemon import TICK_S
 from gadgetd.disks.disk import Kind, Verdict
 from gadgetd.errors import ConfigError
+from gadgetd.export.drives import TICK_S
 from gadgetd.show.events import events
 from gadgetd.show.layout import to_text
 from gadgetd.status import to_json

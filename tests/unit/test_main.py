@@ -18,9 +18,7 @@ COMMON = """
     import pytest
     from gadgetd import console, main
     from gadgetd.control import commands, server
-    from gadgetd.disks import dirty_limits, kernel_log
-    from gadgetd.export import exporter
-    from gadgetd.usb import serial_login
+    from gadgetd.disks import dirty_limits
     from gadgetd.disks.flush import Flush
     from gadgetd.export import drive
     from tests.unit.fakes import Bench
@@ -33,16 +31,16 @@ COMMON = """
     ask = partial(server.ask, path=socket)
     patch.setattr(main, "BlockScan", lambda: bench.scan)
     patch.setattr(main, "LOCK", path / "run" / "lock")
-    patch.setattr(exporter, "Exporter", lambda *_: bench.exporter())
+    patch.setattr(main, "Exporter", lambda *_: bench.exporter())
     patch.setattr(server, "Server", partial(server.Server, path=socket))
-    patch.setattr(kernel_log, "KernelLog", lambda: bench.log)
+    patch.setattr(main, "KernelLog", lambda: bench.log)
     for name in ("remember", "put_back"):
         function = getattr(dirty_limits, name)
         patch.setattr(dirty_limits, name, partial(function, path / "run" / "dirty", bench.proc))
-    patch.setattr(serial_login, "Login", partial(serial_login.Login, command=("/nonexistent",)))
+    patch.setattr(main, "Login", partial(main.Login, command=("/nonexistent",)))
     patch.setattr(console, "Panel", partial(console.Panel, sys=bench.sys, dev=bench.dev))
-    Daemon = __import__("gadgetd.daemon").daemon.Daemon
-    patch.setattr("gadgetd.daemon.Daemon", partial(Daemon, proc=bench.proc, sys=bench.sys))
+    Daemon = main.Daemon
+    patch.setattr(main, "Daemon", partial(Daemon, proc=bench.proc, sys=bench.sys))
     told = []
 
     def talk():

@@ -16,7 +16,6 @@ from gadgetd.disks.dirty_limits import (
 )
 from gadgetd.export.drive import QUIET_S
 
-BOUNDS = Writeback()
 NAMES = (
     "dirty_background_bytes",
     "dirty_bytes",
@@ -101,7 +100,7 @@ def test_a_bound_that_cannot_be_set_is_told_and_the_others_are_set(
     tmp_path: Path, vm: Path
 ) -> None:
     (vm / "dirty_bytes").unlink()
-    told = limit(BOUNDS.dirty_bytes, BOUNDS.dirty_background_bytes, tmp_path)
+    told = limit(**Writeback()._asdict(), proc=tmp_path)
     words = f"cannot set vm.dirty_bytes to {8 << 20}: No such file or directory"
     assert [each.message for each in told] == [words]
     assert (vm / "dirty_background_bytes").read_text() == f"{4 << 20}\n"
@@ -109,5 +108,5 @@ def test_a_bound_that_cannot_be_set_is_told_and_the_others_are_set(
 
 
 def test_without_proc_every_bound_is_told(tmp_path: Path) -> None:
-    told = limit(BOUNDS.dirty_bytes, BOUNDS.dirty_background_bytes, tmp_path / "missing")
+    told = limit(**Writeback()._asdict(), proc=tmp_path / "missing")
     assert len(told) == len(NAMES)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gadgetd.daemon import TICK_S, Daemon
+from gadgetd.daemon import Daemon
+from gadgetd.export.drives import TICK_S
 from tests.unit.fakes import MIB, Bench, lives
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gadgetd.control.commands import Commands
-from gadgetd.daemon import TICK_S
 from gadgetd.errors import GadgetError
+from gadgetd.export.drives import TICK_S
 from gadgetd.export.ending import RETRY_S
 from gadgetd.export.reconnect import ASK_AGAIN_S, ASK_IN_USE_S, ASK_S, LET_GO_S
 from tests.unit.export.test_reconnect_resets import reset, wake_ups

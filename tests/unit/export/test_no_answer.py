@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gadgetd.control.commands import Commands
-from gadgetd.daemon import EJECT_S, TICK_S, Daemon
+from gadgetd.daemon import EJECT_S, Daemon
 from gadgetd.export.drive import Drive
-from gadgetd.export.drives import PATIENCE_S
+from gadgetd.export.drives import PATIENCE_S, TICK_S
 from gadgetd.export.ending import LIMIT_S
 from gadgetd.export.reconnect import LET_GO_S
 from gadgetd.status import Phase

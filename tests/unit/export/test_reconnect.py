@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gadgetd.control.commands import Commands
-from gadgetd.daemon import TICK_S
 from gadgetd.errors import ControlError
+from gadgetd.export.drives import TICK_S
 from gadgetd.export.reconnect import LET_GO_S
 from gadgetd.usb.link import GONE_S
 from tests.unit.fakes import CONTROLLER, Bench, lives

@@ -9,8 +9,9 @@ import pytest
 
 from gadgetd.configfs import NO_FILE
 from gadgetd.control.commands import Commands
-from gadgetd.daemon import TICK_S, Daemon
+from gadgetd.daemon import Daemon
 from gadgetd.errors import GadgetError
+from gadgetd.export.drives import TICK_S
 from gadgetd.export.reconnect import ASK_AGAIN_S, ASK_S, LET_GO_S
 from gadgetd.usb.link import GONE_S
 from tests.unit.fakes import Bench, lives

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gadgetd.daemon import TICK_S, Daemon
+from gadgetd.daemon import Daemon
 from gadgetd.disks.disk import Pending
 from gadgetd.export.drive import QUIET_S
+from gadgetd.export.drives import TICK_S
 from gadgetd.export.reconnect import LET_GO_S
 from gadgetd.led import ERROR, pattern_for
 from gadgetd.show import sign
