@@ -6,14 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from gadgetd import __version__
 from gadgetd.config.settings import CONFIG
 from gadgetd.errors import ConfigError, ControlError, GadgetdError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
 OK, FAILED, USAGE, BAD_CONFIG, NO_DAEMON = 0, 1, 2, 3, 4
 

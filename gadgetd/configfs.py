@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from gadgetd.errors import GadgetError
 from gadgetd.sysfs import natural_key
@@ -18,6 +17,10 @@ from gadgetd.usb.attributes import CONFIGURATION, FUNCTION_ROWS, LUN_ROWS, TABLE
 from gadgetd.usb.gadget import LUNS_PER_FUNCTION, MASS_STORAGE, Function, Gadget, Lun
 from gadgetd.usb.kernelfs import Kernel, Undo, refuse
 from gadgetd.usb.steps import Steps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ROOT = Path("/sys/kernel/config")
 

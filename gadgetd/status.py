@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
 
 from gadgetd.disks.disk import Disk, Health
 from gadgetd.errors import ControlError, Problem
 from gadgetd.frozen import Frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Phase(StrEnum):

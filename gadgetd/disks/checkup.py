@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gadgetd.disks.disk import Disk, Health, Kind
 from gadgetd.eventloop import Alarms, Loop, Timer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gadgetd.disks.health import Question
 

@@ -12,7 +12,8 @@ from gadgetd.frozen import Frozen
 _RECORD_BYTES = 8192
 """The kernel gives one record a read and refuses a buffer that is too small for it."""
 
-_IO_ERROR = re.compile(r"(?:\w+: )?[\w /-]+ error, dev ([^\s,]+), sector \d+(?: op \w+:\((\w+)\))?")
+# Compiled with the first record: a start need not wait for that.
+_IO_ERROR = r"(?:\w+: )?[\w /-]+ error, dev ([^\s,]+), sector \d+(?: op \w+:\((\w+)\))?"
 
 
 class IoError(Frozen):
@@ -70,5 +71,5 @@ def parse(record: str) -> IoError | None:
     name (source: blk_print_req_error in the kernel's block/blk-mq.c; it names the whole disk).
     What comes from a device, as a USB product's name does, has that driver's words before it.
     """
-    match = _IO_ERROR.match(record.partition(";")[2])
+    match = re.match(_IO_ERROR, record.partition(";")[2])
     return IoError(match[1], read_only=match[2] == "READ") if match else None

@@ -12,11 +12,15 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, NoReturn
 
 from gadgetd import sysfs
 from gadgetd.child import Child
 from gadgetd.errors import GadgetError
+from gadgetd.frozen import Frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, NoReturn
 
 _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 
@@ -35,7 +39,7 @@ ANSWER_S = 0.3
 """A command that reads or writes a disk which is well is over sooner."""
 
 
-class Write(NamedTuple):
+class Write(Frozen):
     """One that has not come to its end."""
 
     path: Path
@@ -166,7 +170,7 @@ class Kernel:
         Source: mount(2).
         """
         # Imported here because a board's init has mounted it as a rule. Where it has not, this is
-        # still cheaper than a mount program: pyudev has loaded ctypes by then.
+        # still cheaper than a mount program, and pyudev asks for ctypes anyway.
         import ctypes
 
         libc = ctypes.CDLL(None, use_errno=True)

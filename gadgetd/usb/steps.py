@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from gadgetd.errors import GadgetError
 from gadgetd.sysfs import natural_key
 from gadgetd.usb.kernelfs import WAITING, Kernel, Undo, refuse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Steps:
