@@ -9,8 +9,6 @@ from gadgetd.show.layout import BOLD, PLAIN, Line, repeats, serial_console, trou
 from gadgetd.show.sign import SAFE, sign_of
 from gadgetd.status import Life, Status
 
-_FOOTER = "log in on the UART or with Alt+F2: root, no password"
-
 _MAKER = "Raspberry Pi "
 _NO_PC = "none: cable out, or PC off"
 _EJECT = "; eject there before you unplug"
@@ -28,14 +26,21 @@ _STEPS = (
 _LAST = ("gaps footer board link headline", 0)
 
 
-def picture(status: Status, columns: int, rows: int, history: History = lambda _: ()) -> list[Line]:
+def picture(
+    status: Status,
+    columns: int,
+    rows: int,
+    history: History = lambda _: (),
+    login: str = "",
+) -> list[Line]:
     """Give at most `rows` lines of at most `columns` characters: ASCII, and block elements.
 
+    `login` says how to log in on the board.
     Where not all fits, disks are counted instead of listed, then what surrounds them goes, and
     then the block letters. The word, problems and advice are what is cut last.
     """
     columns, rows = max(columns, 1), max(rows, 1)
-    page = _Page(status, columns, rows, history)
+    page = _Page(status, columns, rows, history, login)
     # The headline says the whole word where the letters do not, so it goes after them.
     for large, steps in ((True, _STEPS), (False, (*_STEPS, _LAST))):
         for dropped, table_min in steps:
@@ -57,7 +62,9 @@ class _Parts(Frozen):
 class _Page:
     """A status on a screen of a size."""
 
-    def __init__(self, status: Status, columns: int, rows: int, history: History) -> None:
+    def __init__(
+        self, status: Status, columns: int, rows: int, history: History, login: str
+    ) -> None:
         self._columns, self._rows = columns, rows
         self._sign = sign = sign_of(status)
         tail = status.board.tail
@@ -74,7 +81,7 @@ class _Page:
             board=[(wording.clip(_board(status, columns), columns), BOLD)],
             link=styled(_link(status, columns), PLAIN) + styled(serial_console(status), PLAIN),
             troubles=troubles(status, columns),
-            footer=styled(f"gadgetd {status.version}; {_FOOTER}", PLAIN),
+            footer=styled(f"gadgetd {status.version}{login and '; '}{login}", PLAIN),
         )
         self.word: list[Line] = [
             (line, f"{sign.style};7") for line in wording.wrap(sign.word, columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from gadgetd.show.rates import Rates
 from gadgetd.show.tty import open_terminal
@@ -39,8 +40,10 @@ class Screen:
         *,
         open_fd: Callable[[str], int] = open_terminal,
         write: Callable[[int, bytes], int] = os.write,
+        passwd: Path = Path("/etc/passwd"),
     ) -> None:
         self._path = path
+        self._passwd = passwd
         self._open_fd = open_fd
         self._write = write
         self._fd = -1
@@ -50,6 +53,7 @@ class Screen:
         self._lines: list[Line] | None = None
         """What the terminal shows; None if that is not known."""
         self._geometry = (0, 0)
+        self._login = ""
         self._due: float | None = None
         self._drawn_at = float("-inf")
 
@@ -106,6 +110,7 @@ class Screen:
         if self._fd < 0:
             self._fd = self._open_fd(self._path)
             self._lines = None
+            self._login = _login(self._passwd)
         geometry = _geometry(self._fd)
         if geometry != self._geometry or _scene(status) != _scene(self._shown):
             # Kernel messages land on this terminal too: draw over them now and then.
@@ -113,7 +118,7 @@ class Screen:
         # Here, not above: the first picture comes after the disks are with the host.
         from gadgetd.show.picture import picture
 
-        lines = picture(status, *geometry, self._rates.of)
+        lines = picture(status, *geometry, self._rates.of, self._login)
         self._write_all(_changes(self._lines, lines, geometry))
         self._lines, self._geometry, self._shown = lines, geometry, status
 
@@ -138,6 +143,21 @@ def _scene(status: Status | None) -> object:
         return None
     headline = (status.phase, status.message, status.problem, status.advice)
     return (*headline, status.controller, status.safe_to_unplug, len(status.disks))
+
+
+def _login(passwd: Path) -> str:
+    """Say how to log in on the board; empty if root cannot. The image's users are in this file.
+
+    Source: passwd(5): an empty field asks for no password, `!` and `*` are no password's hash.
+    """
+    try:
+        users = passwd.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    root = next((user.split(":") for user in users if user.startswith("root:")), [])
+    if len(root) < 2 or root[1].startswith(("!", "*")):
+        return ""
+    return f"log in on the UART or with Alt+F2: root{'' if root[1] else ', no password'}"
 
 
 def _geometry(fd: int) -> tuple[int, int]:

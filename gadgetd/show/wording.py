@@ -186,7 +186,7 @@ def health(told: Health | None) -> str:
 def serial_console(tty: str) -> str:
     """Return that the host's serial port is a root shell, and what either end is called."""
     return (
-        f"Serial console on the USB cable: root, no password, after Enter ({plain(tty)} here,"
+        f"Serial console on the USB cable: log in as root, after Enter ({plain(tty)} here,"
         " ttyACM0 or a COM port on the host)"
     )
 

@@ -19,7 +19,7 @@ def test_it_is_told_when_it_comes_and_when_it_goes() -> None:
     having = without._replace(serial_console="ttyGS0")
     (came,) = events(without, having)
     assert came.fields == {"event": "serial_console", "name": "ttyGS0"}
-    assert "root, no password, after Enter" in came.text
+    assert "log in as root, after Enter" in came.text
     (went,) = events(having, without)
     assert went.fields == {"event": "serial_console", "name": None}
     assert events(having, having) == []
@@ -27,7 +27,7 @@ def test_it_is_told_when_it_comes_and_when_it_goes() -> None:
 
 def test_it_stands_on_the_screen_and_in_the_status() -> None:
     having = status(nvme(0))._replace(serial_console="ttyGS0")
-    words = "Serial console on the USB cable: root, no password, after Enter (ttyGS0 here"
+    words = "Serial console on the USB cable: log in as root, after Enter (ttyGS0 here"
     screen = " ".join(line for line, _ in picture(having, 80, 25))
     assert words in " ".join(screen.split())
     assert words in " ".join(to_text(having).split())

@@ -90,6 +90,9 @@ def test_settings_lock_that_fits_and_password_are_what_the_board_has(
     assert block.ro
     line, since = board.uart.line, 0
     _, since = line.expect("bench-7 login: ", BOOT_S)
+    footer = "grep -o 'log in on .*root[a-z, ]*' /dev/vcs1"
+    told = until("the login on HDMI", lambda: board.host.run(footer)[1].rstrip())
+    assert told == "log in on the UART or with Alt+F2: root"
     line.send(b"root\n")
     _, since = line.expect("Password: ", WAIT_S, since)
     line.send(b"secret\n")
@@ -105,6 +108,12 @@ def test_without_a_login_the_disks_are_there_and_no_shell_is(bench: Bench, tmp_p
     blocks = board.host.wait_for_blocks(2)
     assert sorted(block.size_bytes for block in blocks) == [SD_SIZE, NVME_SIZE]
     gives_no_shell(board)
+
+    def shown() -> str:
+        return board.host.check("cat /dev/vcs1")
+
+    until("the disks on HDMI", lambda: "2 disks exported" in shown())
+    assert "log in" not in shown()
 
 
 def test_a_board_that_is_locked_out_exports_nothing_and_says_so(

@@ -83,7 +83,7 @@ def test_the_disks_enumerate_as_without_it(board: Board, blocks: list[HostBlock]
 
 def test_it_is_announced_on_both_consoles(board: Board) -> None:
     board.expect_event(0, event="serial_console", name="ttyGS0")
-    board.expect_on_both("Serial console on the USB cable: root, no password, after Enter")
+    board.expect_on_both("Serial console on the USB cable: log in as root, after Enter")
     assert board.status()["serial_console"] == "ttyGS0"
 
 

@@ -47,6 +47,7 @@ WRITING = status(
     message="2 disks exported",
 )
 RATES = (1, 5, 9, 9, 4)
+LOGIN = "log in on the UART or with Alt+F2: root, no password"
 
 
 def history(row: DiskStatus) -> tuple[int, ...]:
@@ -54,7 +55,7 @@ def history(row: DiskStatus) -> tuple[int, ...]:
 
 
 def test_writing_at_40x15() -> None:
-    assert [line for line, _ in picture(WRITING, 40, 15, history)] == [
+    assert [line for line, _ in picture(WRITING, 40, 15, history, LOGIN)] == [
         "     █   █ ███  █ █████ █ █  █  ███",
         "     █   █ █  █ █   █   █ ██ █ █",
         "     █ █ █ ███  █   █   █ █ ██ █ ██",
@@ -74,7 +75,7 @@ def test_writing_at_40x15() -> None:
 
 
 def test_writing_at_80x25() -> None:
-    assert [line for line, _ in picture(WRITING, 80, 25, history)] == [
+    assert [line for line, _ in picture(WRITING, 80, 25, history, LOGIN)] == [
         "",
         "          ██      ██  ██████    ██  ██████████  ██  ██    ██    ██████",
         "          ██      ██  ██▀▀▀▀▄▄  ██  ▀▀▀▀██▀▀▀▀  ██  ██▄▄  ██  ▄▄▀▀▀▀▀▀",

@@ -21,6 +21,7 @@ from gadgetd.show.tty import open_terminal
 from gadgetd.status import Life, Status
 from tests.unit.statuses import PATIENT, STATUSES, nvme, status
 
+LOGIN = "log in on the UART or with Alt+F2: root"
 FULL_SPEED = Problem("the link is full-speed: writing will be slow", "use another cable")
 
 
@@ -76,13 +77,13 @@ class Terminal:
 class Harness:
     """A Screen on a Terminal: what is written, and what the system calls answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, passwd: Path = Path("/nowhere")) -> None:
         self.terminal = Terminal()
         self.written: list[bytes] = []
         self.errors: list[OSError] = []
         self.opened = 0
         self.open_error: OSError | None = None
-        self.screen = Screen("/dev/tty1", open_fd=self.open, write=self.write)
+        self.screen = Screen("/dev/tty1", open_fd=self.open, write=self.write, passwd=passwd)
 
     def open(self, path: str) -> int:
         assert path == "/dev/tty1"
@@ -223,7 +224,7 @@ def read_up_to(far: int, end: bytes) -> bytes:
 def test_a_real_terminal_is_drawn_in_its_own_size(pty: tuple[int, str]) -> None:
     far, path = pty
     termios.tcsetwinsize(far, (30, 100))
-    screen = Screen(path)
+    screen = Screen(path, passwd=Path("/nowhere"))
     screen.show(status(nvme(0)), 0.0)
     drawn = read_up_to(far, b"\x1b[J").replace(b"\r\n", b"\n")
     assert b"\x1b[9;0]" in drawn
@@ -242,7 +243,7 @@ def test_a_real_terminal_is_drawn_in_its_own_size(pty: tuple[int, str]) -> None:
 
 def test_a_terminal_that_nobody_reads_never_blocks(pty: tuple[int, str]) -> None:
     _, path = pty
-    screen = Screen(path)
+    screen = Screen(path, passwd=Path("/nowhere"))
     for now in range(400):
         screen.show(status(nvme(now % 2), message=f"{now}"), float(now))
     assert screen.next_draw(400.0) is not None
@@ -257,3 +258,25 @@ def test_a_file_that_is_no_terminal_is_never_written_to(tmp_path: Path) -> None:
     assert precious.read_bytes() == b"precious"
     with pytest.raises(OSError, match="not a terminal"):
         open_terminal(os.devnull)
+
+
+@pytest.mark.parametrize(
+    ("users", "said"),
+    [
+        ("root::0:0:root:/root:/bin/sh\n", f"; {LOGIN}, no password"),
+        ("bin:*:1:1\nroot:$6$x$y:0:0::/root:\n", f"; {LOGIN}"),
+        ("root:!:0:0:root:/root:/bin/sh\n", ""),
+        ("root:*:0:0:root:/root:/bin/sh\n", ""),
+        ("rooty::0:0:::\nroot", ""),
+        (None, ""),
+    ],
+)
+def test_the_login_that_the_board_has_is_told_and_no_other(
+    tmp_path: Path, users: str | None, said: str
+) -> None:
+    passwd = tmp_path / "passwd"
+    if users is not None:
+        passwd.write_text(users)
+    harness = Harness(passwd)
+    harness.screen.show(status(nvme(0)), 0.0)
+    assert f"gadgetd 0.1.0{said}" in harness.terminal.text
