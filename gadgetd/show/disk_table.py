@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gadgetd.show import letters, wording
 from gadgetd.show.layout import BOLD, PLAIN, Line, grid_line, left_out, lun
+from gadgetd.show.rates import MOVING
 from gadgetd.status import DiskStatus
 
 History = Callable[[DiskStatus], tuple[int, ...]]
@@ -91,6 +92,10 @@ class Table:
             return f"{row.disk.kind.caption} {name}"
         return shown if name in shown else f"{shown} ({name})"
 
+    def _lately(self, row: DiskStatus) -> tuple[int, ...]:
+        """Give the rates that are worth a chart; those of a disk at rest would only puzzle."""
+        return self._history(row) if row.life in MOVING else ()
+
     def _grid(self, exported: list[DiskStatus]) -> list[str]:
         """Give the titles and a line a disk. The model is shortened first, the state last."""
         rows = [list(_TITLES), *(self._cells(row) for row in exported)]
@@ -100,7 +105,7 @@ class Table:
         def excess() -> int:
             return sum(widths[column] for column in kept) + 2 * (len(kept) - 1) - self._columns
 
-        histories = [self._history(row) for row in exported]
+        histories = [self._lately(row) for row in exported]
         # A short chart says more than the end of a long model.
         chart = 2 + _CHART_MIN if any(histories) else 0
         if 0 < excess() + chart <= widths[2] - _MODEL_MIN:
@@ -142,6 +147,6 @@ class Table:
         lines = wording.wrap(f"  {', '.join([now, *moved])}", self._columns, "  ")
         room = self._columns - len(lines[-1]) - 2
         if room >= _CHART_MIN:
-            chart = letters.chart(self._history(row), min(room, _CHART_MAX))
+            chart = letters.chart(self._lately(row), min(room, _CHART_MAX))
             lines[-1] = f"{lines[-1]}  {chart}".rstrip()
         return [wording.clip(f"{name}  {size}  {model}", self._columns), *lines]

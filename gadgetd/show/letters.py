@@ -88,15 +88,13 @@ def _draw(lines: tuple[str, ...], width: int, height: int, columns: int) -> list
 
 
 def chart(values: tuple[int, ...], width: int) -> str:
-    """Draw the last values as a line of bars, the highest one a cell high."""
+    """Draw the last values as a line of bars, none of which touches the line above."""
     shown = values[-width:] if width > 0 else ()
     most = max(shown, default=0)
     return "".join(_bar(value, most) for value in shown)
 
 
 def _bar(value: int, most: int) -> str:
-    if value * 4 > most * 3:
-        return FULL
-    if value * 4 > most:
+    if value and value * 2 >= most:
         return LOWER
     return "_" if value else " "

@@ -9,7 +9,8 @@ STEP_S = 1.0
 _PAUSE_S = 5.0
 """After so long without traffic a gap is drawn. While nothing moves, nothing is drawn at all."""
 _KEPT = 120
-_MOVING = (Life.READING, Life.WRITING)
+MOVING = (Life.READING, Life.WRITING)
+"""In these a disk has a rate."""
 
 Key = tuple[int | None, str]
 """A LUN and the kernel name of the disk in it."""
@@ -29,7 +30,7 @@ class Rates:
         for key in self._values.keys() - there:
             del self._values[key], self._last[key]
         for row in status.disks:
-            if row.life in _MOVING and row.lun is not None:
+            if row.life in MOVING and row.lun is not None:
                 self._note(key_of(row), row.rate_bytes_s, now)
 
     def of(self, row: DiskStatus) -> tuple[int, ...]:

@@ -25,8 +25,8 @@ _NO_DISK = "no disk to export; waiting for one"
 _LATER = "waits until the host lets go of the other disks: adding it disconnects them"
 
 _TORN = (
-    "all that arrived is on the disk, what the host still held is not known: check it, or write it"
-    " again; gadgetd stop, then gadgetd start, begins anew"
+    "what the host still held is not known: check it, or write it again;"
+    " gadgetd stop, then gadgetd start, begins anew"
 )
 _REFUSED = "the kernel refused the change that was to add it; to try again: gadgetd reload"
 

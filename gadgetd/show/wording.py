@@ -41,7 +41,7 @@ LIVES = {
     Life.FLUSHING: ("flushing: do not unplug", "flushing, do not unplug"),
     Life.FLUSHED: ("flushed", "flushed, everything is on the disk"),
     Life.EJECTING: ("ejected, flushing: do not unplug", "ejected, flushing, do not unplug"),
-    Life.EJECTED: ("ejected, all on disk", "ejected, everything is on the disk"),
+    Life.EJECTED: ("ejected, flushed", "ejected, everything is on the disk"),
     Life.FAILED: (
         "WRITE ERROR, data lost",
         "WRITE ERROR: the disk lost data that the host believes written",

@@ -114,7 +114,7 @@ def test_status_can_be_watched(board: Board, blocks: list[HostBlock]) -> None:
     line.expect(r"^LUN +NAME", WAIT_S, since)
     changed = line.position
     host_does(board, drop(blocks[1]))
-    line.expect(r"^ +1 +nvme0n1 .*ejected, all on disk", WAIT_S, changed)
+    line.expect(r"^ +1 +nvme0n1 .*ejected, flushed", WAIT_S, changed)
     # Lines for programs would spoil it: they come once it has ended.
     assert not board.events(changed)
     ended = line.position

@@ -66,7 +66,7 @@ def test_writing_at_40x15() -> None:
         "PC: connected, high-speed (480 Mb/s)",
         "NVMe nvme0n1  500 GB  BJTD4R",
         "  writing 12.3 MB/s, 1.23 GB written,",
-        "  45.7 kB read  _▄██▄",
+        "  45.7 kB read  _▄▄▄_",
         "NVMe nvme1n1  500 GB  BJTD4R",
         "  idle",
         "gadgetd 0.1.0; log in on the UART or",
@@ -91,7 +91,7 @@ def test_writing_at_80x25() -> None:
         "PC: connected, high-speed (480 Mb/s); eject there before you unplug",
         "",
         "DISK            SIZE  MODEL   WRITTEN     READ  NOW",
-        "NVMe nvme0n1  500 GB  BJTD4R  1.23 GB  45.7 kB  writing 12.3 MB/s  _▄██▄",
+        "NVMe nvme0n1  500 GB  BJTD4R  1.23 GB  45.7 kB  writing 12.3 MB/s  _▄▄▄_",
         "NVMe nvme1n1  500 GB  BJTD4R        -        -  idle",
         "",
         "gadgetd 0.1.0; log in on the UART or with Alt+F2: root, no password",
@@ -119,6 +119,15 @@ def test_safe_to_unplug_at_80x25() -> None:
     ]
 
 
+@pytest.mark.parametrize("columns", [50, 80])
+@pytest.mark.parametrize("life", [Life.IDLE, Life.FLUSHING, Life.EJECTED, Life.GONE])
+def test_a_disk_at_rest_has_no_chart(life: Life, columns: int) -> None:
+    page = picture(status(disk(0, life)), columns, 25, lambda _: RATES)
+    assert not [line for line, _ in page if "_▄▄▄_" in line]
+    page = picture(status(disk(0, Life.READING)), columns, 25, lambda _: RATES)
+    assert [line for line, _ in page if "_▄▄▄_" in line]
+
+
 def test_a_long_model_leaves_room_for_a_chart_and_is_whole_without_one() -> None:
     model = "WDC PC SN740 SDDQNQD-512G"
     rows = [row._replace(disk=row.disk._replace(model=model)) for row in WRITING.disks]
@@ -127,7 +136,7 @@ def test_a_long_model_leaves_room_for_a_chart_and_is_whole_without_one() -> None
     lines = [line for line, _ in picture(status(*rows), 84, 25, history)]
     writing, _ = (line for line in lines if "nvme" in line)
     assert "WDC PC SN740 S..." in writing
-    assert writing.endswith("_▄██▄")
+    assert writing.endswith("_▄▄▄_")
     # Nothing is given up where that would be too little.
     assert picture(status(*rows), 74, 25, history) == picture(status(*rows), 74, 25)
 
