@@ -357,6 +357,8 @@ class Drives(dict[int, Drive]):
             self.memory.keep_doubts(self[number])
         self.memory.settle(drive, name, was_known=was_known)
         self[number] = drive
+        if number in self._gadget.silent:
+            self.note_under_way(number)  # What was there before is still being taken out.
 
     def _mark_ejected(self, drive: Drive, *, by_host: bool) -> None:
         drive.inserted, drive.ejected_by_host = False, by_host

@@ -124,6 +124,10 @@ class RefusingKernel(Kernel):
     def under_way(self) -> frozenset[Path]:
         return self._kernel.under_way
 
+    def __setattr__(self, name: str, value: object) -> None:
+        # What is called at the end of a write that took long.
+        object.__setattr__(self._kernel if name == "late" else self, name, value)
+
 
 class Play:
     """A board with two disks to export and one to leave alone, and a scenario on it."""
@@ -326,6 +330,28 @@ def endure(play: Play, scene: Scene) -> None:
         reasons = [row.reason for row in status.disks if row.disk.name in BOTH and row.lun is None]
         assert any(reasons) or status.problem or status.advice
         play.daemon.reload()
+
+
+@pytest.mark.parametrize("wait_s", [1, 90], ids=["moment", "long"])
+@pytest.mark.parametrize(
+    "scene",
+    [each for each in BEFORE if start in BEFORE[each] and each is not start_again],
+    ids=lambda scene: scene.__name__,
+)
+def test_the_gadget_may_not_answer_meanwhile(scene: Scene, wait_s: float, tmp_path: Path) -> None:
+    def hang(play: Play) -> None:
+        play.bench.kernel.thread_busy = True
+        scene(play)
+        play.bench.loop.run_for(wait_s)
+        play.bench.kernel.thread_goes_on()
+        play.bench.loop.run_for(TICK_S)
+
+    BEFORE[hang] = BEFORE[scene]
+    try:
+        with played(tmp_path, hang) as play:
+            judge(play, scene)
+    finally:
+        del BEFORE[hang]
 
 
 @pytest.mark.parametrize(
