@@ -263,6 +263,11 @@ class Daemon:
             self._alarms.set("tick", TICK_S, self._on_tick, keep=True)
 
     def _on_tick(self) -> None:
+        if self.outcome.waits is Waits.IDLE or self.reconnect.worth_a_look():
+            self._look()
+        self._arm_tick()
+
+    def _look(self) -> None:
         try:
             self._exporter.drives.look()
         except GadgetdError as error:
@@ -273,7 +278,6 @@ class Daemon:
             self.reconcile()
         self._show()
         self.reconnect.look()
-        self._arm_tick()
 
     # Flushing and ejecting
 

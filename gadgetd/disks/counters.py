@@ -29,7 +29,7 @@ def read_counters(name: str, sys: Path = Path("/sys")) -> Counters | None:
     Source: Documentation/block/stat.rst, fields 3 and 7, in units of 512 bytes.
     """
     try:
-        fields = sysfs.read(sys / "block" / name / "stat").split()
+        fields = sysfs.read(f"{sys}/block/{name}/stat").split()
         return Counters(int(fields[2]) * SECTOR_BYTES, int(fields[6]) * SECTOR_BYTES)
     except (OSError, ValueError, IndexError):
         return None

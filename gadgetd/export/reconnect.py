@@ -31,6 +31,8 @@ ASK_IN_USE_S = 60.0
 """One that makes no such pause is asked after so long: what it has open then is no mere look."""
 ASK_AGAIN_S = 600.0
 """The kernel notes in its log each question about a disk that is not open."""
+LOOK_S = 3.0
+"""How often all is looked at though the host sends nothing: a suspend, for one, raises no event."""
 SET_UP_S = 60.0
 """No host takes longer to set up a gadget that it was disconnected from."""
 
@@ -53,6 +55,7 @@ class Reconnect:
         self._activity = Activity(proc)
         self._used_at = clock()
         self._stirred_at = self._asked_at = float("-inf")
+        self._looked_at = self._moved_at = float("-inf")
         self._unasked = True
         """The host has used a disk since it was asked what it has open."""
         self._unasked_since = clock()
@@ -64,18 +67,30 @@ class Reconnect:
         self.locked: tuple[str, ...] = ()
         """The disks that the host has open, as far as is known."""
 
+    def worth_a_look(self) -> bool:
+        """Tell whether counters, LUNs or the link may be others than at the last look.
+
+        Not if the host has sent nothing since, and before that for a while nothing but questions
+        for media, one a disk: an eject is a command as well, and a write moves counters late.
+        """
+        now, stirs = self._clock(), self._activity.stirs()
+        late = now - self._moved_at < SURE_S or now - self._looked_at >= LOOK_S
+        return stirs or late or not self._drives.calm or self._ask_is_due(now)
+
     def look(self) -> None:
         """Note whether the host has used a disk since the last look, or could not have."""
         wake_ups, now = self._activity.look(), self._clock()
+        self._looked_at = now
         if wake_ups > 0:
             self._stirred_at = now
+        if wake_ups > self._shown:
+            self._moved_at = now
         if not self._host.up:
             self.used()
             self._unasked_since = now
         elif not self._drives.calm or is_use(wake_ups, self._shown):
             self.used()
-        due = min(self._used_at + ASK_S, self._unasked_since + ASK_IN_USE_S)
-        if self._host.up and self._unasked and now >= max(due, self._asked_at):
+        if self._ask_is_due(now) and self._host.up:
             # A lock that is not seen before a reset clears it is never seen.
             self._asked_at, self._unasked = now + ASK_AGAIN_S, False
             self._ask()
@@ -182,6 +197,10 @@ class Reconnect:
         if taken:
             self._drives.remember()  # Before they are taken: we may be killed in between.
         return taken
+
+    def _ask_is_due(self, now: float) -> bool:
+        due = min(self._used_at + ASK_S, self._unasked_since + ASK_IN_USE_S)
+        return self._unasked and now >= max(due, self._asked_at)
 
     def _ask(self) -> tuple[str, ...]:
         """Give the disks that the host has locked, or of which that cannot be told."""

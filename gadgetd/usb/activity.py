@@ -23,14 +23,19 @@ class Activity:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
-        self._threads: list[Path] = []
-        self._seen = 0
+        self._threads: list[str] = []
+        self._seen = self._asked = 0
 
     def look(self) -> int:
         """Begin to count anew; returns the wake-ups since the last look."""
         count = self._count()
         woken, self._seen = count - self._seen, count
         return woken
+
+    def stirs(self) -> bool:
+        """Tell whether a thread has been woken since this was last asked, or none is known."""
+        before, self._asked = self._asked, self._count()
+        return not self._threads or self._asked != before
 
     def forget(self) -> None:
         """Look for the threads anew, since a function may have been added."""
@@ -46,7 +51,8 @@ class Activity:
                 return sum(map(_wake_ups, self._threads))
         except OSError:
             pass  # The gadget was taken down; another one has threads of its own.
-        self._threads = [each.parent for each in self._proc.glob("[0-9]*/comm") if _serves(each)]
+        comms = self._proc.glob("[0-9]*/comm")
+        self._threads = [f"{each.parent}/status" for each in comms if _serves(each)]
         try:
             self._seen = sum(map(_wake_ups, self._threads))
         except OSError:
@@ -66,6 +72,5 @@ def _serves(comm: Path) -> bool:
         return False
 
 
-def _wake_ups(process: Path) -> int:
-    text = sysfs.read(process / "status")
-    return int(text.partition(_FIELD)[2].split()[0])
+def _wake_ups(status: str) -> int:
+    return int(sysfs.read(status).partition(_FIELD)[2].split(None, 1)[0])
