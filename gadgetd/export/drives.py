@@ -248,8 +248,15 @@ class Drives(dict[int, Drive]):
         drive.start_counting(read_counters(drive.name, self._sys), self._clock())
 
     def end_flush(self, drive: Drive) -> int:
-        """Collect a flush that is over; returns 0 or an errno."""
+        """Collect a flush that is over; returns 0 or an errno.
+
+        What the kernel could not write it forgets, so the host's own flush may succeed: the disk
+        is taken from it here, too.
+        """
         error = drive.end_flush(read_counters(drive.name, self._sys), self._clock())
+        there = drive.hold is not None and drive.hold.still(drive.verdict.disk)
+        if error and there and self._gadget.udc:
+            self._take_failed(drive)
         self.remember()
         return error
 

@@ -101,6 +101,34 @@ def test_a_read_error_takes_nothing_for_the_host_hears_of_it_itself(bench: Bench
     assert bench.files() == {0: "nvme0n1"}
 
 
+def test_it_is_taken_if_its_flush_fails_though_the_log_says_nothing(bench: Bench) -> None:
+    daemon = boot(bench, "mmcblk0", "nvme0n1")
+    bench.flush_result = errno.EIO
+    host_writes(bench, "nvme0n1")
+    bench.loop.run_for(QUIET_S * 2)
+    assert bench.files() == {0: "mmcblk0", 1: ""}
+    assert lives(daemon) == {"mmcblk0": "idle", "nvme0n1": "write error"}
+    assert refused(daemon)
+    bench.flush_result = 0
+    daemon = bench.daemon()
+    bench.loop.run_for(5)
+    assert bench.files() == {0: "mmcblk0", 1: ""}
+    daemon.insert(daemon.drives[1])
+    assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
+
+
+def test_a_flush_that_fails_since_the_disk_is_pulled_refuses_nothing(bench: Bench) -> None:
+    daemon = boot(bench, "nvme0n1")
+    bench.flush_result = None
+    host_writes(bench, "nvme0n1")
+    bench.loop.run_for(QUIET_S * 2)
+    bench.remove("nvme0n1")
+    bench.scan.drain()  # Its uevent comes later.
+    bench.flushes[-1].finish(errno.EIO)
+    bench.loop.settle()
+    assert not refused(daemon)
+
+
 def test_an_fsync_that_says_all_is_well_is_not_believed(bench: Bench) -> None:
     daemon = boot(bench, "nvme0n1")
     bench.log.say(WRITE_ERROR)
@@ -231,6 +259,7 @@ class TestACommandThatDoesNotEnd:
         bench.kernel.thread_busy = True
         fails(bench)
         assert refused(daemon)
+        bench.flush_result = 0
         bench.traffic("mmcblk0", written=MIB)
         bench.loop.run_for(60)
         assert refused(daemon)
