@@ -73,13 +73,14 @@ class Reconnect:
         Not if the host has sent nothing since, and before that for a while nothing but questions
         for media, one a disk: an eject is a command as well, and a write moves counters late.
         """
-        now, stirs = self._clock(), self._activity.stirs()
+        # Without a disk there is no thread, and all processes would be looked through for it.
+        now, stirs = self._clock(), self._shown > 0 and self._activity.stirs()
         late = now - self._moved_at < SURE_S or now - self._looked_at >= LOOK_S
         return stirs or late or not self._drives.calm or self._ask_is_due(now)
 
     def look(self) -> None:
         """Note whether the host has used a disk since the last look, or could not have."""
-        wake_ups, now = self._activity.look(), self._clock()
+        wake_ups, now = self._activity.look() if self._shown else 0, self._clock()
         self._looked_at = now
         if wake_ups > 0:
             self._stirred_at = now

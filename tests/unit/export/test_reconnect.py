@@ -153,3 +153,22 @@ def test_a_person_ends_it_with_stop_and_start(bench: Bench) -> None:
     daemon.resume()
     bench.loop.settle()
     assert lives(daemon) == {"mmcblk0": "idle"}
+
+
+def test_without_a_disk_no_process_is_looked_at(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.configure("usb: {acm: true}\n")
+    daemon = bench.daemon()
+    counts: list[float] = []
+
+    def count() -> int:
+        counts.append(bench.clock())
+        return 0
+
+    monkeypatch.setattr(daemon.reconnect._activity, "_count", count)
+    assert bench.loop.run_for(10) > 15  # The host is there, and could eject.
+    assert counts == []
+    bench.add("nvme0n1")
+    bench.loop.run_for(LET_GO_S * 2)
+    assert counts
