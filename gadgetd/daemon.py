@@ -23,8 +23,9 @@ from gadgetd.disks.kernel_log import KernelLog
 from gadgetd.errors import GadgetdError, GadgetError, Problem
 from gadgetd.eventloop import URGENT, Alarms, Loop
 from gadgetd.export import choosing
+from gadgetd.export.board_reads import BoardReads
 from gadgetd.export.drive import Drive, Signal
-from gadgetd.export.drives import PATIENCE_S, TICK_S, BoardReads
+from gadgetd.export.drives import PATIENCE_S, TICK_S
 from gadgetd.export.ending import LIMIT_S, RETRY_S, AfterEject, Flushing, Shutdown
 from gadgetd.export.exporter import Exporter
 from gadgetd.export.outcome import Outcome, Waits

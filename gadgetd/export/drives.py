@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from gadgetd.disks.counters import read_counters
@@ -13,7 +11,7 @@ from gadgetd.disks.disk import Disk, Verdict
 from gadgetd.disks.hold import Hold
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import GadgetdError, GadgetError
-from gadgetd.eventloop import Clock, Loop
+from gadgetd.eventloop import Clock
 from gadgetd.export import choosing
 from gadgetd.export.drive import Drive, Signal, UnderWay
 from gadgetd.export.lun_memory import LunMemory
@@ -372,36 +370,3 @@ class Drives(dict[int, Drive]):
         drive.under_way = UnderWay.NOTHING
         drive.signal(Signal.EJECT)
         self.remember()
-
-
-class BoardReads:
-    """Leaves a disk's reads uncounted as long as a program of the board reads it.
-
-    The kernel counts a disk's bytes and not who reads them, so such a program has to say that it
-    will. `counted` is called after each look at its counters, which may tell of a host's writes.
-    """
-
-    def __init__(self, loop: Loop, drives: Drives, counted: Callable[[], None]) -> None:
-        self._loop = loop
-        self._drives = drives
-        self._counted = counted
-
-    def begin(self, drive: Drive, pid: int) -> None:
-        """Count no reads of this disk until the process has ended; what was read so far counts.
-
-        Raises OSError if there is no such process (any more).
-        """
-        fd = os.pidfd_open(pid)
-        self._count(drive)
-        drive.board_readers += 1
-        self._loop.watch(fd, partial(self._on_end, drive, fd))
-
-    def _on_end(self, drive: Drive, fd: int) -> None:
-        self._loop.unwatch(fd)
-        os.close(fd)
-        self._count(drive)
-        drive.board_readers -= 1
-
-    def _count(self, drive: Drive) -> None:
-        self._drives.count(drive)
-        self._counted()
