@@ -153,6 +153,10 @@ class Shutdown:
         try:
             self._close()
         except GadgetdError as error:
+            if isinstance(error, GadgetError) and error.errno == errno.ETIMEDOUT:
+                # A board with much to do may take longer than a disk ought to; see `Kernel.late`.
+                self.stop = self.stop._replace(under_way=True)
+                return
             self.stop = self.stop._replace(error=error)
         over()
         self._call_back()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
+
+import pytest
 
 from gadgetd.show.events import Event, events
 from gadgetd.status import Phase
 from gadgetd.usb.link import GONE_S
+from tests.fake_configfs import ROOT, GadgetGroup
 from tests.unit.fakes import Bench
 
 ALARMS = ("controller", "host", "disk_removed")
@@ -32,6 +36,31 @@ def test_a_stop_is_no_alarm(bench: Bench) -> None:
     told = [event.fields["event"] for event in said(bench, before)]
     assert not set(told) & set(ALARMS)
     assert said(bench, before)[-1].text == "SAFE TO UNPLUG"
+
+
+def test_a_stop_whose_last_step_takes_long_is_no_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.add("mmcblk0")
+    daemon = bench.daemon()
+    busy, gadget = bench.kernel._is_busy, bench.kernel.group(ROOT / "usb_gadget/gadgetd")
+    assert isinstance(gadget, GadgetGroup)
+
+    def slow(path: Path) -> bool:
+        """The host has been disconnected already; the board alone is slow."""
+        return (path.name == "UDC" and not gadget.udc) or busy(path)
+
+    monkeypatch.setattr(bench.kernel, "_is_busy", slow)
+    ended: list[bool] = []
+    daemon.stop(lambda: ended.append(True))
+    bench.loop.settle()
+    assert (ended, daemon.status.problem) == ([], None)
+    monkeypatch.undo()
+    bench.kernel.thread_goes_on()
+    bench.loop.settle()
+    assert (ended, daemon.status.problem) == ([True], None)
+    assert daemon.status.phase is Phase.STOPPED
+    assert bench.kernel.tree() == []
 
 
 def test_a_start_tells_disks_controller_and_host_anew(bench: Bench) -> None:
