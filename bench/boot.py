@@ -12,7 +12,7 @@ from bench.row import Kind, Row, Target
 from bench.sheet import Sheet
 from emulator import EmulatorError
 
-AT_MOST = Target(0.55)
+AT_MOST = Target(0.5)
 MISSED_S = 60
 """After the peer has looked for disks it never looks again."""
 STARTED = r"""

@@ -12,7 +12,7 @@ from bench.sheet import Sheet
 from emulator import Drive, EmulatorError
 from emulator.options import MIB
 
-AT_MOST = Target(0.5, Judged.VALUE)
+AT_MOST = Target(0.4, Judged.VALUE)
 AFTER_S = 1.0
 LIMIT_S = 60
 NEVER_S = 20

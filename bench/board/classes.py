@@ -31,6 +31,16 @@ def define(how: str) -> None:
             label: str = ""
             luns: tuple[int, ...] = ()
 
+    elif how == "Frozen":
+        from gadgetd.frozen import Frozen as Base
+
+        class Own(Base):
+            name: str
+            size: int = 0
+            read_only: bool = False
+            label: str = ""
+            luns: tuple[int, ...] = ()
+
     else:
 
         class Plain:

@@ -18,26 +18,22 @@ if TYPE_CHECKING:
 BEGIN = time.monotonic()
 sys.path.append("/usr/lib/python3/dist-packages")
 
-MODULES = """
-    cli main blockscan board loop commands control daemon exporter kmsg login panel signals
-"""
-"""In the order in which gadgetd imports them."""
 STEPS = (
     ("main", "_lock", "take the lock"),
-    ("blockscan.BlockScan", "__init__", "listen to the kernel's uevents"),
     ("main", "read_board", "read model and serial number"),
-    ("daemon", "load", "look for a configuration"),
+    ("config.load.ConfigFile", "read", "look for a configuration"),
     ("daemon", "limit", "bound unwritten data"),
-    ("exporter.Exporter", "prepare", "mount configfs, look for leftovers"),
-    ("exporter.Exporter", "seen_as", "what of ours comes back over USB"),
+    ("export.exporter.Exporter", "prepare", "mount configfs, look for leftovers"),
+    ("export.exporter.Exporter", "identities", "what of ours comes back over USB"),
     ("blockscan.BlockScan", "pending", "look for disks on their way"),
     ("blockscan.BlockScan", "disks", "scan the disks"),
-    ("exporter.Exporter", "take", "hold the disks"),
-    ("exporter.Exporter", "_wanted", "plan"),
+    ("export.drives.Drives", "hold_disks", "hold the disks"),
+    ("export.exporter.Exporter", "_wanted", "plan"),
     ("configfs.ConfigFs", "read_back", "read the gadget back"),
     ("configfs.ConfigFs", "build", "write configfs"),
     ("configfs.ConfigFs", "bind", "bind"),
 )
+"""A module or a class of gadgetd, its function, and what that does."""
 LAST = "bind"
 took: dict[str, float] = {}
 nested = [0.0]
@@ -78,17 +74,15 @@ def tell() -> None:
 
 def main() -> None:
     """Import, wrap the steps, run."""
-    names = MODULES.split()
-    for name in names:
-        __import__(f"gadgetd.{name}")
-    modules = {name: sys.modules[f"gadgetd.{name}"] for name in (*names, "configfs")}
+    __import__("gadgetd.cli")
+    __import__("gadgetd.main")
     took["imports"] = time.monotonic() - BEGIN
     for place, attribute, name in STEPS:
-        module, _, inner = place.partition(".")
-        owner = getattr(modules[module], inner) if inner else modules[module]
-        if hasattr(owner, attribute):
-            setattr(owner, attribute, watched(name, getattr(owner, attribute)))
-    sys.exit(modules["cli"].main(["run"]))
+        owner = sys.modules["gadgetd"]
+        for part in place.split("."):
+            owner = getattr(owner, part)
+        setattr(owner, attribute, watched(name, getattr(owner, attribute)))
+    sys.exit(sys.modules["gadgetd.cli"].main(["run"]))
 
 
 if __name__ == "__main__":
