@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from gadgetd.control.server import Reply
-from gadgetd.daemon import Daemon
 from gadgetd.errors import ControlError, GadgetError
-from gadgetd.export.drive import Drive
 from gadgetd.export.outcome import Waits
 from gadgetd.status import Life, Phase, find_disk, to_json
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from gadgetd.control.server import Reply
+    from gadgetd.daemon import Daemon
+    from gadgetd.export.drive import Drive
+
+    Request = dict[str, Any]
+
 HEALTH_AGE_S = 10.0
 """What a disk has told so lately is good enough for who asks for the status."""
-
-Request = dict[str, Any]
 
 
 class Commands:

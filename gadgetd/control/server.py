@@ -10,10 +10,17 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from gadgetd.errors import ControlError, GadgetdError
 from gadgetd.eventloop import WRITABLE, Loop, Timer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Reply = Callable[[dict[str, Any]], None]
+    Handler = Callable[[dict[str, Any], Reply], None]
+    """Gets the request and answers through the reply, at once or later."""
 
 SOCKET = Path("/run/gadgetd/control")
 REQUEST_LIMIT_BYTES = 64 * 1024
@@ -21,10 +28,6 @@ PATIENCE_S = 10.0
 """How long the daemon lets a silent connection stay open."""
 RETRY_S = 1.0
 """How long after it could not take a connection the daemon tries again."""
-
-Reply = Callable[[dict[str, Any]], None]
-Handler = Callable[[dict[str, Any], Reply], None]
-"""Gets the request and answers through the reply, at once or later."""
 
 
 class Server:

@@ -11,15 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gadgetd.control.server import PATIENCE_S, RETRY_S, Reply, Server, ask
+from gadgetd.control.server import PATIENCE_S, RETRY_S, Server, ask
 from gadgetd.errors import ControlError, DiskBusyError
 from tests.unit.fakes import FakeLoop
+
+if TYPE_CHECKING:
+    from gadgetd.control.server import Reply
 
 Request = dict[str, Any]
 
