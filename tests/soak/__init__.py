@@ -1,11 +1,23 @@
 """Tests with chance in them, again and again: `make soak`.
 
 `make test` runs each of them once, always with the same choices. A soak runs them with new ones
-until its time is over. GADGETD_SEED has a test choose as it did in a soak.
+until its time is over. GADGETD_SEED has a test choose as it did in a soak, GADGETD_ROUNDS has it go
+on for as long.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 SEED = int(os.environ.get("GADGETD_SEED", "20261126"))
+ROUNDS = int(os.environ.get("GADGETD_ROUNDS", "15"))
+COUNTS = "GADGETD_COUNTS"
+"""Names the file that a soak adds up what the tests count in."""
+
+
+def count(what: str, number: int = 1) -> None:
+    """Note for the soak's table that so much of something was done."""
+    if file := os.environ.get(COUNTS):
+        with Path(file).open("a") as counts:
+            counts.write(f"{number} {what}\n")

@@ -11,21 +11,31 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from itertools import count
 from pathlib import Path
 
+from tests.soak import COUNTS
+
 CHECKOUT = Path(__file__).parents[2]
 FILES = (
-    "test_each_step_refused",
-    "test_hostile_input",
-    "test_safe_to_unplug",
-    "control/test_server",
-    "config/test_settings",
-    "bootimg/test_fat",
-    "bootimg/test_inspect",
-    "export/test_exporter",
+    "unit/test_each_step_refused",
+    "unit/test_hostile_input",
+    "unit/test_safe_to_unplug",
+    "unit/control/test_server",
+    "unit/config/test_settings",
+    "unit/bootimg/test_fat",
+    "unit/bootimg/test_inspect",
+    "unit/export/test_exporter",
+    "unit/test_endurance",
+    "vm/test_pc_killed",
 )
+CUTS = 5
+"""How often a round takes the board's power while the PC writes."""
+ROUNDS = 200
+"""How often a round plugs, reloads and so on in the fake."""
 _PASSED = re.compile(r"(\d+) passed")
 
 
@@ -39,17 +49,20 @@ def main() -> int:
     files = [file for file in FILES if options.only in file]
     if not files:
         parser.error(f"--only {options.only}: there are {', '.join(FILES)}")
-    end = time.monotonic() + options.minutes * 60
+    begun = time.monotonic()
+    end = begun + options.minutes * 60
     passed = dict.fromkeys(files, 0)
     failed: list[str] = []
     print(f"{options.minutes:g} minutes, first seed {options.seed}", flush=True)
+    counts = Path(tempfile.mkdtemp(prefix="soak-")) / "counts"
+    counts.touch()
     seed = options.seed
     for seed in count(options.seed):
         for file in files:
             if time.monotonic() >= end:
                 break
             begin = time.monotonic()
-            good, tests, said = _run(file, seed)
+            good, tests, said = _run(file, seed, counts)
             passed[file] += tests
             took_s = time.monotonic() - begin
             word = "passed" if good else "FAILED"
@@ -60,22 +73,39 @@ def main() -> int:
         else:
             continue
         break
-    width = max(map(len, files))
-    print(f"\n{'file':{width}}  tests passed")
-    for file, tests in passed.items():
-        print(f"{file:{width}}  {tests:12}")
-    print(f"{seed - options.seed} whole rounds; {len(failed)} failed")
+    minutes = (time.monotonic() - begun) / 60
+    print(f"\n{minutes:.0f} minutes, first seed {options.seed}\n\n| Done | How often |\n|---|---|")
+    for what, number in [*sorted(_counted(counts).items()), ("tests passed", sum(passed.values()))]:
+        print(f"| {what} | {number} |")
+    print(f"| files with a test that failed | {len(failed)} |\n")
+    print(f"{seed - options.seed} whole rounds of {', '.join(files)}")
     print("\n".join(failed))
     return 1 if failed else 0
 
 
-def _run(file: str, seed: int) -> tuple[bool, int, str]:
+def _counted(file: Path) -> Counter[str]:
+    """What the tests have counted, added up."""
+    found: Counter[str] = Counter()
+    for line in file.read_text().splitlines():
+        number, _, what = line.partition(" ")
+        found[what] += int(number)
+    return found
+
+
+def _run(file: str, seed: int, counts: Path) -> tuple[bool, int, str]:
     """One file with one seed: whether all passed, how many did, and what was said."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q"]
+    if file.startswith("vm/"):
+        command += ["-n", "0", "--kills", str(CUTS), "-k", "board_is_killed"]
     done = subprocess.run(
-        [*command, f"--hypothesis-seed={seed}", f"tests/unit/{file}.py"],
+        [*command, f"--hypothesis-seed={seed}", f"tests/{file}.py"],
         cwd=CHECKOUT,
-        env={**os.environ, "GADGETD_SEED": str(seed)},
+        env={
+            **os.environ,
+            "GADGETD_SEED": str(seed),
+            "GADGETD_ROUNDS": str(ROUNDS),
+            COUNTS: str(counts),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -32,7 +32,7 @@ from gadgetd.status import Phase
 from gadgetd.usb import controllers
 from gadgetd.usb.kernelfs import ANSWER_S, Kernel
 from tests.fake_configfs import ROOT
-from tests.soak import SEED
+from tests.soak import SEED, count
 from tests.unit.fakes import CONTROLLER, Bench
 
 T = TypeVar("T")
@@ -306,6 +306,7 @@ def test_each_step_may_be_refused(scene: Scene, once: bool, tmp_path: Path) -> N
         try:
             with played(tmp_path, scene, what, number, once=once) as play:
                 assert play.steps.refused
+                count("faults: a step refused, once or for a minute")
                 if not once:
                     endure(play, scene)
                 judge(play, scene)
@@ -350,6 +351,7 @@ def test_the_gadget_may_not_answer_meanwhile(scene: Scene, wait_s: float, tmp_pa
     try:
         with played(tmp_path, hang) as play:
             judge(play, scene)
+            count("faults: a gadget that does not answer")
     finally:
         del BEFORE[hang]
 

@@ -31,7 +31,7 @@ from gadgetd.export.drives import TICK_S
 from gadgetd.show.events import events
 from gadgetd.show.layout import to_text
 from gadgetd.status import to_json
-from tests.soak import SEED
+from tests.soak import SEED, count
 from tests.unit.fakes import MIB, Bench
 from tests.unit.mocked_board import MockedBoard
 from tests.unit.statuses import HOSTILE
@@ -74,6 +74,7 @@ UNITS = st.sampled_from([
 def test_no_configuration_takes_longer_than_a_second(head: str, many: str, tail: str) -> None:
     room = SIZE_LIMIT - len((head + tail).encode())
     data = (head + many * (room // len(many.encode())) + tail).encode()
+    count("inputs: a configuration")
     begin = time.process_time()  # not the wall's: other processes are not the file's fault
     message = ""
     try:
@@ -130,6 +131,7 @@ def test_whatever_is_asked_of_the_daemon_it_answers_and_goes_on(requests: list[A
         server = Server(bench.loop, commands.handle, bench.path / "control")
         for request in requests:
             answer = ask(bench, json.dumps(request).encode() + b"\n")
+            count("inputs: a request to the daemon")
             assert isinstance(json.loads(answer)["ok"], bool)
         ask(bench, b'{"command": "start"}\n')
         bench.loop.run_for(5)
@@ -179,6 +181,7 @@ def test_nothing_of_a_disk_steers_a_terminal_or_breaks_a_line(disks: list[Any]) 
             more = {"kind": kind, "size_bytes": size_bytes}
             bench.add(f"nvme{number}n1", model=model, serial=serial, location=location, **more)
         daemon = bench.daemon()
+        count("inputs: a disk with an odd name", len(disks))
         said = disks[0][0].encode("utf-8", "replace").decode()
         for head in ("I/O error, dev nvme0n1, sector 8 op 0x0:(READ)", "I/O error, dev "):
             bench.log.say(f"{head}{said}")
@@ -276,6 +279,7 @@ def test_no_attribute_upsets_the_scan(kernel: MockedBoard, values: dict[Any, str
     for device, name in ATTRIBUTES:
         kernel.change(device, name, values.get((device, name), "0"))
     found = kernel.disks()["nvme0n1"]
+    count("inputs: odd attributes of a disk")
     assert found.disk.size_bytes >= 0
     assert found.disk.block_size > 0
     assert isinstance(found.disk.model, str)

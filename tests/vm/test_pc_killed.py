@@ -5,12 +5,15 @@ And the words are right each time. This controller, usbip-vudc, stays at `defaul
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from collections.abc import Callable
 
 import pytest
 
 from emulator import HostBlock
+from tests.soak import SEED, count
 from tests.vm.board import BOOT_S, until
 from tests.vm.hostside import CHUNK, chunk
 from tests.vm.pair import VUDC, Pair
@@ -20,6 +23,8 @@ pytestmark = pytest.mark.emulated
 FIRST, COUNT = 16, 128
 AT_LEAST = 4
 """Chunks that are acknowledged before anything is taken away."""
+MOST_S = 3.0
+"""How much later, at most, something is taken away."""
 NO_HOST = (
     "no host has set this board up (state: default): the cable may be out, or the PC off or asleep"
 )
@@ -75,9 +80,12 @@ def take_away(pair: Pair, kills: range, first: int, how: Callable[[], None]) -> 
         generation = (first + kill) * 1000
         disk = pair.host.wait_for_blocks(2, BOOT_S)[1]
         begin(pair, disk, generation)
+        time.sleep(random.Random(SEED + kill).uniform(0, MOST_S))  # the instant is chance
         told = acknowledged(pair, generation)
         how()
         assert_written(pair, told)
+        count("cuts: power or cable, while the PC writes")
+        count("bytes verified: acknowledged before a cut", len(told) * CHUNK)
 
 
 def expect_words_of_no_host(pair: Pair, since: int) -> None:
