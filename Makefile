@@ -17,7 +17,7 @@ export TMPDIR := $(cache)/tmp
 export RUFF_CACHE_DIR := $(cache)/lint/ruff
 export MYPY_CACHE_DIR := $(cache)/lint/mypy
 
-.PHONY: help setup run host screenshot test-image test test-unit test-vm soak board-report bench bench-quick bench-idle bench-setup lint lock clean
+.PHONY: help setup run host screenshot test-image test test-unit test-vm soak mutants mutants-setup board-report bench bench-quick bench-idle bench-setup lint lock clean
 
 help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
@@ -25,6 +25,7 @@ help:
 	@echo 'make test        linters, unit tests, tests on the emulated CM4'
 	@echo 'make lint        ruff, mypy, who imports whom, dead code, shellcheck;  make test-unit, make test-vm: one part, ARGS for pytest'
 	@echo 'make soak        the tests with chance in them, over and over; ARGS="--minutes 5"'
+	@echo 'make mutants     changes the code and looks which tests notice; hours, goes on where it was; ARGS=export/drive'
 	@echo 'make board-report ARGS="--board /dev/ttyUSB0": what a real board does, written down'
 	@echo 'make bench       gadgetd beside the script it replaces; renews docs/benchmarks.md'
 	@echo 'make bench-quick the same in five minutes, to read only; ARGS="--only boot" for one figure'
@@ -70,6 +71,17 @@ test-vm: setup
 soak: setup
 	@$(with_args) $(python) -m tests.soak
 
+# Not part of make test either: some thousand changes, and the tests of each.
+mutants: mutants-setup
+	@export GADGETD_CACHE='$(cache)'; $(with_args) $(python) -m tests.mutants
+
+mutants-setup: setup
+	@cmp -s requirements-mutants.txt '$(cache)/venv/.mutants' || { \
+	    echo '  installing what changes the code'; \
+	    PIP_CACHE_DIR='$(cache)/pip' $(python) -m pip install -q --disable-pip-version-check \
+	        --require-hashes -r requirements-mutants.txt && \
+	    cp requirements-mutants.txt '$(cache)/venv/.mutants'; }
+
 # The bench list of docs/image.md on a real board, with a person.
 board-report: setup
 	@$(with_args) $(python) -m tests.bench
@@ -104,7 +116,7 @@ lint: setup
 lock: setup
 	@$(python) -m venv '$(cache)/lock'
 	@'$(cache)/lock/bin/python' -m pip install -q pip-tools
-	@for each in dev bench; do \
+	@for each in dev bench mutants; do \
 	    '$(cache)/lock/bin/python' -m piptools compile -q --generate-hashes --allow-unsafe --strip-extras --no-header \
 	        --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	        -o requirements-$$each.txt requirements-$$each.in || exit; done
@@ -112,7 +124,7 @@ lock: setup
 clean:
 	@# By name: the cache may have been put where other things are.
 	@[ ! -d '$(cache)' ] || { echo 'emptying $(cache)'; cd '$(cache)' && \
-	    rm -rf apt apt-backports base bench image lint lock log packages pc pip project qemu run tmp venv *.lock; }
+	    rm -rf apt apt-backports base bench image lint lock log mutants packages pc pip project qemu run tmp venv *.lock; }
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -83,6 +83,15 @@ def test_the_first_example_exports_every_disk_of_the_emulated_board(page: str) -
     assert all(verdict.exported for verdict in choose([Found(disk) for disk in EMULATED], config))
 
 
+@pytest.mark.parametrize("page", ["reliability.md"])
+def test_each_test_that_is_said_to_hold_something_is_there(page: str) -> None:
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", (DOCS / page).read_text()))
+    files = [path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py")]
+    there = {name for text in files for name in re.findall(r"def (test_\w+)", text)}
+    assert len(named) > 10
+    assert sorted(named - there) == []
+
+
 def test_the_index_names_each_page() -> None:
     index = (DOCS / "README.md").read_text()
     pages = {page.name for page in DOCS.glob("*.md")} - {"README.md"}

@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gadgetd.daemon import TICK_S, Daemon
+from gadgetd.daemon import Daemon
+from gadgetd.export.drives import TICK_S
 from gadgetd.status import Phase
 from tests.soak import ROUNDS, count
 from tests.unit.fakes import MIB, Bench, open_fds

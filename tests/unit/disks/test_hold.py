@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from gadgetd.disks.disk import Disk, Kind
-from gadgetd.disks.hold import hold, in_use
+from gadgetd.disks.hold import Hold, hold, in_use
 from gadgetd.errors import DiskBusyError, GadgetdError
 from tests.unit.fakes import open_fds
 
@@ -72,7 +73,7 @@ def test_a_disk_in_use_is_said_to_be_in_use(disk: Disk, monkeypatch: pytest.Monk
     Opens(monkeypatch, errno.EBUSY)
     with pytest.raises(DiskBusyError, match="mmcblk0 is in use on the board") as caught:
         hold(disk)
-    assert "unmount" in caught.value.hint
+    assert caught.value.hint == "unmount it, and stop what holds it (swap, RAID, LVM)"
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENXIO, errno.ENOMEDIUM, errno.EIO])
@@ -83,6 +84,7 @@ def test_a_disk_that_cannot_be_opened_is_an_error_with_the_reason(
     with pytest.raises(GadgetdError, match=os.strerror(number)) as caught:
         hold(disk)
     assert not isinstance(caught.value, DiskBusyError)
+    assert "dmesg" in caught.value.hint
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EBUSY, errno.EMFILE])
@@ -104,6 +106,25 @@ def test_letting_go_closes_everything_and_does_no_harm_twice(disk: Disk) -> None
     held.release()
     os.fstat(other)
     os.close(other)
+
+
+def test_a_disk_that_has_gone_is_not_the_one_that_is_held(disk: Disk) -> None:
+    held = hold(disk)
+    assert held.still(disk)
+    disk.node.unlink()
+    assert held.still(disk) is False
+    held.release()
+
+
+def test_data_that_is_written_is_not_lost_and_what_the_kernel_cannot_tell_is() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"data")
+        file.flush()
+        assert Hold(-1, file.fileno()).lost_data() is False
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert Hold(-1, writer).lost_data() is True  # ESPIPE
+    os.close(writer)
 
 
 def test_looking_whether_a_disk_is_in_use_opens_it_for_reading_alone_and_keeps_nothing(

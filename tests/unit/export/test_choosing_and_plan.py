@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gadgetd.config.settings import Config, DiskMatch, DiskRule, Usb
 from gadgetd.disks.disk import Disk, Found, Kind, Verdict
-from gadgetd.export.choosing import assign, choose, identity, lun_number
+from gadgetd.export.choosing import assign, choose, choose_none, identity, lun_number
 from gadgetd.export.plan import Row, gadget, inquiry
 from gadgetd.status import Board
 from gadgetd.sysfs import natural_key
@@ -52,8 +52,18 @@ def test_emmc_sd_and_nvme_are_exported_by_default_in_natural_order() -> None:
 
 def test_a_disk_that_the_scan_refused_is_never_exported() -> None:
     config = Config(disks=(DiskRule(DiskMatch()),))
-    (verdict,) = choose([Found(disk("mmcblk0"), "mounted at /mnt")], config)
-    assert (verdict.exported, verdict.reason) == (False, "mounted at /mnt")
+    refused = disk("mmcblk0")
+    assert choose([Found(refused, "mounted at /mnt")], config) == (
+        Verdict(refused, exported=False, reason="mounted at /mnt"),
+    )
+
+
+def test_where_none_is_exported_each_disk_says_why() -> None:
+    free, refused = disk("mmcblk0"), disk("nvme0n1")
+    assert choose_none([Found(free), Found(refused, "mounted at /mnt")], "no configuration") == (
+        Verdict(free, exported=False, reason="no configuration"),
+        Verdict(refused, exported=False, reason="mounted at /mnt"),
+    )
 
 
 def test_an_excluded_disk_is_never_exported_and_the_line_is_named() -> None:
@@ -63,7 +73,7 @@ def test_an_excluded_disk_is_never_exported_and_the_line_is_named() -> None:
         exclude=(DiskMatch(name="sd*", line=6), DiskMatch(name="nvme0n1", line=7)),
     )
     kept, left_out = reversed(choose(found("nvme0n1", "nvme1n1"), config))
-    assert (left_out.exported, left_out.reason) == (False, "excluded by /etc/gadgetd.yaml:7")
+    assert left_out == Verdict(disk("nvme0n1"), False, "excluded by /etc/gadgetd.yaml:7")
     assert (kept.exported, kept.reason) == (True, "exported by /etc/gadgetd.yaml:3")
 
 
@@ -142,7 +152,9 @@ def test_a_disk_that_comes_back_under_another_name_has_its_old_lun() -> None:
     numbers = assign(exported(newcomer, before[1]), numbers)
     assert lun_number(newcomer, numbers) == 2
     back = before[0]._replace(name="nvme2n1")
-    numbers = assign(exported(newcomer, before[1], back), numbers)
+    known = numbers
+    numbers = assign(exported(newcomer, before[1], back), known)
+    assert numbers == known, "it is the same disk, with what is known of its data"
     assert [lun_number(each, numbers) for each in (back, before[1], newcomer)] == [0, 1, 2]
 
 

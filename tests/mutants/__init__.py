@@ -1,0 +1,1 @@
+"""Would the tests notice? Mutation testing with mutmut: `make mutants`."""
