@@ -163,7 +163,7 @@ class Exporter:
         try:
             locked = self._change(wanted, changes)
         except GadgetError as error:
-            if disconnects:
+            if disconnects and error.errno != errno.ETIMEDOUT:
                 self._refused.refuse(wanted, error)
             self._leave_out(error)
             return done._replace(error=error)

@@ -37,6 +37,8 @@ takes the disks from the host before it waits."""
 
 ANSWER_S = 0.3
 """A command that reads or writes a disk which is well is over sooner."""
+UNBIND_S = 1.0
+"""The threads of all functions end, and the disks are gone from the host meanwhile in any case."""
 
 
 class Write(Frozen):
@@ -107,8 +109,10 @@ class Kernel:
         self._keep_from_waiting(path)
         sysfs.write(path, text)
 
-    def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
+    def write_apart(self, path: Path, text: str, wait_s: float = 0.0) -> None:
         """Set an attribute in a process of its own, and wait no longer for the answer.
+
+        Without `wait_s` it is ANSWER_S, or UNBIND_S.
 
         ETIMEDOUT: there is none yet, since a gadget's thread is busy with a command of the host.
         The write goes on, what came of it has to be looked at after it, and nothing that would
@@ -121,7 +125,7 @@ class Kernel:
         if path.name not in _IN_ANY_CASE:
             self._keep_from_waiting(path)
         child = self._begin(path, text)
-        if not child.over(wait_s):
+        if not child.over(wait_s or (UNBIND_S if path.name == "UDC" else ANSWER_S)):
             self._under_way.setdefault(place, []).append(Write(path, text, child))
             self.late(child.fileno())
             _time_out()

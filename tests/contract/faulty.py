@@ -56,7 +56,7 @@ class FaultyKernel(Kernel):
     def write(self, path: Path, text: str) -> None:
         self._pass("write", path, text)
 
-    def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
+    def write_apart(self, path: Path, text: str, wait_s: float = 0.0) -> None:
         del wait_s
         self._pass("write_apart", path, text)
 

@@ -114,7 +114,7 @@ class RefusingKernel(Kernel):
     def write(self, path: Path, text: str) -> None:
         self._do("write", path, lambda: self._kernel.write(path, text))
 
-    def write_apart(self, path: Path, text: str, wait_s: float = ANSWER_S) -> None:
+    def write_apart(self, path: Path, text: str, wait_s: float = 0.0) -> None:
         self._do("write_apart", path, lambda: self._kernel.write_apart(path, text, wait_s))
 
     def read_apart(self, gadget: Path, paths: Iterable[Path], wait_s: float = ANSWER_S) -> None:

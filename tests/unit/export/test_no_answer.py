@@ -6,6 +6,7 @@ The fake kernel fails the test if the daemon would wait, for a thread or behind 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from gadgetd.export.ending import LIMIT_S
 from gadgetd.export.reconnect import LET_GO_S
 from gadgetd.status import Phase
 from tests.unit.fakes import CONTROLLER, Bench, lives
-from tests.unit.test_daemon import advice, boot, host_ejects, host_writes, of, problem
+from tests.unit.test_daemon import advice, boot, hints, host_ejects, host_writes, of, problem
 
 READ_ONLY = "disks:\n  - kind: emmc\n  - kind: nvme\n    read_only: true\n"
 WITHOUT_NVME = "disks:\n  - kind: emmc\n"
@@ -301,3 +302,24 @@ def test_a_daemon_that_is_killed_meanwhile_leaves_no_word_that_is_not_true(
     daemon = bench.daemon()
     bench.loop.run_for(TICK_S * 3)
     assert not daemon.status.safe_to_unplug
+
+
+def test_an_unbind_that_is_late_is_no_refusal(
+    bench: Bench, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.host_lets_go()
+    busy = bench.kernel._is_busy
+
+    def slow(path: Path) -> bool:
+        """The threads answer, and the board is slow to unbind them."""
+        return (path.name == "UDC" and bool(bench.bound)) or busy(path)
+
+    monkeypatch.setattr(bench.kernel, "_is_busy", slow)
+    bench.add("nvme1n1")
+    bench.loop.run_for(LET_GO_S + 10)
+    assert bench.kernel.behind
+    assert "gadgetd reload" not in hints(daemon)
+    bench.kernel.thread_goes_on()
+    bench.loop.run_for(1)
+    assert bench.files() == {0: "mmcblk0", 1: "nvme0n1", 2: "nvme1n1"}
+    assert daemon.status.problem is None
