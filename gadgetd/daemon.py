@@ -9,24 +9,22 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from gadgetd.blockscan import BlockScan
 from gadgetd.config.load import ConfigFile
 from gadgetd.config.settings import Config
-from gadgetd.disks import card_readers
-from gadgetd.disks.arrival_wait import ArrivalWait
 from gadgetd.disks.checkup import Checkups
 from gadgetd.disks.dirty_limits import limit
 from gadgetd.disks.kernel_log import KernelLog
-from gadgetd.errors import GadgetdError, GadgetError, Problem
+from gadgetd.errors import GadgetdError, Problem
 from gadgetd.eventloop import URGENT, Alarms, Loop
-from gadgetd.export import choosing
 from gadgetd.export.board_reads import BoardReads
-from gadgetd.export.drive import Drive, Signal
+from gadgetd.export.by_hand import ByHand
+from gadgetd.export.candidates import Candidates
+from gadgetd.export.drive import Drive
 from gadgetd.export.drives import PATIENCE_S, TICK_S
-from gadgetd.export.ending import LIMIT_S, RETRY_S, AfterEject, Flushing, Shutdown
+from gadgetd.export.ending import RETRY_S, AfterEject, Flushing, Shutdown, Waiters
 from gadgetd.export.exporter import Exporter
 from gadgetd.export.outcome import Outcome, Waits
 from gadgetd.export.reconnect import Reconnect
@@ -35,9 +33,6 @@ from gadgetd.show import snapshot
 from gadgetd.status import Board, Phase, Status
 from gadgetd.usb.link import Host
 from gadgetd.usb.serial_login import Login
-
-EJECT_S = 10.0
-"""How long a person who ejects a disk waits for it to answer. It is taken out all the same."""
 
 
 class Daemon:
@@ -58,12 +53,11 @@ class Daemon:
         sys: Path = Path("/sys"),
         power: Callable[[signal.Signals], None] = lambda number: os.kill(1, number),
     ) -> None:
-        self._loop = loop
         self._file = ConfigFile(config_path, board.serial)
         self._scan, self._exporter = scan, exporter
-        self._panel = snapshot.Display()
+        self._loop, self._panel = loop, snapshot.Display()
         self._login, self._log = login, log
-        self._proc, self._sys = proc, sys
+        self._proc = proc
         self._host = Host(
             loop,
             exporter.gadget.controllers,
@@ -74,14 +68,13 @@ class Daemon:
         drives, flushed = exporter.drives, self._on_flushed
         self.reconnect = Reconnect(loop.clock, exporter.gadget, drives, self._host, proc)
         self._alarms = Alarms(loop)
-        self.shutdown = Shutdown(exporter.gadget, drives, exporter.close)
+        self.shutdown = Shutdown(exporter.gadget, drives, exporter.close, self._alarms, self._show)
         self._flushing = Flushing(loop, drives, self._host, self.shutdown, log, flushed)
-        self._after_eject = AfterEject(self._alarms, self.insert, self.stop, power)
-        self._after_reload: list[Callable[[], None]] = []
-        self._ejects: dict[str, tuple[Drive, Callable[[GadgetError | None], None]]] = {}
-        """Those that have not come to their end, by the name of their alarm."""
+        self.by_hand = ByHand(self._alarms, drives, self._host, self._on_hand, self.reconcile)
+        self._after_eject = AfterEject(self._alarms, self.by_hand.insert, self.stop, power)
+        self._after_reload = Waiters(self._alarms, "reload")
         self.board_reads = BoardReads(loop, drives, self._arm_tick)
-        self._arrival_wait = ArrivalWait()
+        self._candidates = Candidates(scan, sys, loop.clock)
         self._limits_refused: tuple[Problem, ...] = ()
         self.outcome = Outcome()
         """What came of the last look at everything."""
@@ -120,9 +113,6 @@ class Daemon:
         self._flushing.begin_all()
         self._show()
         self.shutdown.finish(self._on_stopped)
-        if self.shutdown.stop.under_way:
-            give_up = partial(self.shutdown.give_up_waiting, self._show)
-            self._alarms.set("stop", LIMIT_S, give_up)
 
     def _on_stopped(self) -> None:
         self.outcome = self.outcome._replace(verdicts=())
@@ -145,12 +135,6 @@ class Daemon:
         self._after_reload.append(then)
         self._read()
         self.reconcile()
-        if self._after_reload:
-            self._alarms.set("reload", LIMIT_S, self._end_reload)
-
-    def _end_reload(self) -> None:
-        while self._after_reload:
-            self._after_reload.pop(0)()
 
     def _read(self) -> None:
         self._file.read()
@@ -173,20 +157,17 @@ class Daemon:
 
     def _on_late(self, fd: int) -> None:
         """Look again when a write has come to its end that has not answered so far."""
-        ours = os.dup(fd)  # The other is closed as soon as somebody notices the end.
-        self._loop.watch(ours, partial(self._on_answer, ours))
+        self._loop.watch_once(fd, self._on_answer)
         self._exporter.drives.note_silent()
         self._alarms.set("silent", PATIENCE_S, self._show)
 
-    def _on_answer(self, fd: int) -> None:
-        self._loop.unwatch(fd)
-        os.close(fd)
+    def _on_answer(self) -> None:
         if not self.shutdown.stop.begun:
             self.reconcile()
         elif self.shutdown.go_on():
             self._flushing.begin_all()
         self.shutdown.finish(self._on_stopped)
-        self._answer_ejects()
+        self.by_hand.answer()
 
     def reconcile(self) -> None:
         """Look at everything anew, and bring the gadget to what it ought to be."""
@@ -219,21 +200,12 @@ class Daemon:
         if config is None:
             # What an earlier run exported may be the very disk that this file was to exclude.
             self._exporter.withdraw()
-            return Outcome(choosing.choose_none(self._scan.disks(), "the configuration is wrong"))
-        own = self._exporter.identities(config)
-        # In this order: a disk that comes between the two looks awaited for a moment more, while
-        # the other way round it would be neither there nor on its way.
-        left_s = self._arrival_wait.look(
-            self._scan.pending(), config.wait.disks_s, config.wait.mmc_s, self._loop.clock()
-        )
-        if self._arrival_wait.awaited:
-            self._alarms.set("disks", left_s, self.reconcile)
-        found = self._scan.disks(own)
-        if card_readers.look(found, self._sys):
-            found = self._scan.disks(own)
-        verdicts = choosing.choose(found, config)
-        if self._arrival_wait.awaited and not self._exporter.udc:
-            return Outcome(verdicts, put_off=True)
+            return Outcome(self._candidates.none("the configuration is wrong"))
+        verdicts = self._candidates.look(config, self._exporter.identities(config))
+        if self._candidates.awaited:
+            self._alarms.set("disks", self._candidates.left_s, self.reconcile)
+            if not self._exporter.udc:
+                return Outcome(verdicts, put_off=True)
         return self._exporter.reconcile(config, verdicts, self.reconnect.allowed)
 
     def _forgive(self) -> None:
@@ -291,44 +263,9 @@ class Daemon:
         self._show()
         self.shutdown.finish(self._on_stopped)
 
-    def eject(
-        self,
-        drive: Drive,
-        *,
-        force: bool,
-        then: Callable[[GadgetError | None], None] = lambda _error: None,
-    ) -> None:
-        """Take one disk from the host, as its own eject would. GadgetError if it has locked it.
-
-        `then` is called once it is out, or with the reason why it is not, or not yet.
-        """
-        if self._exporter.drives.eject(drive, force=force):
-            then(None)
-        else:
-            alarm = f"eject {drive.number}"
-            self._answer_eject(alarm)  # Somebody has asked for the same.
-            self._ejects[alarm] = (drive, then)
-            self._alarms.set(alarm, EJECT_S, partial(self._answer_eject, alarm))
+    def _on_hand(self) -> None:
         self._flushing.begin_due()
         self._show()
-
-    def _answer_ejects(self) -> None:
-        for alarm, (drive, _) in list(self._ejects.items()):
-            if not drive.waits:
-                self._answer_eject(alarm)
-
-    def _answer_eject(self, alarm: str) -> None:
-        if alarm in self._ejects:
-            drive, then = self._ejects.pop(alarm)
-            then(None if drive.ejected else drive.no_answer if drive.waits else drive.in_use)
-
-    def insert(self, drive: Drive, *, anew: bool = True) -> None:
-        """Give an ejected disk back to the host; `anew`: a person does, who has been told."""
-        self._exporter.drives.insert(drive, anew=anew)
-        if self._host.ready:
-            drive.signal(Signal.HOST_READY)
-        self._show()  # The word is taken back before the disk is with the host.
-        self.reconcile()
 
     # What is shown
 
@@ -343,7 +280,7 @@ class Daemon:
             config=self._file.config,
             config_error=self._file.error,
             starting=starting,
-            awaited=self._arrival_wait.awaited,
+            awaited=self._candidates.awaited,
             outcome=self.outcome,
             exported=self._exporter.exported,
             stop=self.shutdown.stop,
@@ -359,4 +296,4 @@ class Daemon:
             self._alarms.set("controller", left_s, self._show)
         self._panel.show(self.status)
         if not self._exporter.drives.leaving:
-            self._end_reload()
+            self._after_reload.call()

@@ -60,6 +60,17 @@ class Loop:
         if self._watched.pop(fd, None) is not None:
             self._poll.unregister(fd)
 
+    def watch_once(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call back once, when it is readable, though somebody else may close it before."""
+        ours = os.dup(fd)
+
+        def ready() -> None:
+            self.unwatch(ours)
+            os.close(ours)
+            callback()
+
+        self.watch(ours, ready)
+
     def call_at(self, due: float, callback: Callable[[], None]) -> Timer:
         """Call back once when the clock reaches `due`."""
         timer = Timer(due, callback)
@@ -130,6 +141,11 @@ class Alarms:
             callback()
 
         self._timers[name] = self._loop.call_later(delay_s, ring)
+
+    def cancel(self, name: str) -> None:
+        """Do not ring, if it is set at all."""
+        if name in self._timers:
+            self._timers.pop(name).cancel()
 
 
 def watch_signals(loop: Loop, actions: Mapping[signal.Signals, Callable[[], None]]) -> None:

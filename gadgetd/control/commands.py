@@ -69,7 +69,7 @@ class Commands:
             else:
                 reply({"ok": True, "torn": True} if drive.torn else {"ok": True})
 
-        self._daemon.eject(drive, force=bool(request.get("force")), then=over)
+        self._daemon.by_hand.eject(drive, force=bool(request.get("force")), then=over)
 
     def _insert(self, request: Request, reply: Reply) -> None:
         drive = self._find(request)
@@ -80,7 +80,7 @@ class Commands:
         if drive.life is Life.EJECTING:
             hint = "wait for the flush"
             raise ControlError(f"{drive.name} cannot be inserted: it is {drive.life}", hint=hint)
-        self._daemon.insert(drive)
+        self._daemon.by_hand.insert(drive)
         reply({"ok": True})
 
     def _attach(self, request: Request, reply: Reply) -> None:

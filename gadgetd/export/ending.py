@@ -62,17 +62,46 @@ class AfterEject:
             self._insert(drive, anew=False)
 
 
+class Waiters:
+    """Those who wait for the end of something, but not for ever: each is called once."""
+
+    def __init__(self, alarms: Alarms, name: str) -> None:
+        self._alarms = alarms
+        self._name = name
+        self._then: list[Callable[[], None]] = []
+
+    def append(self, then: Callable[[], None]) -> None:
+        """Have `then` called by `call`, or once the wait is over."""
+        self._then.append(then)
+        self._alarms.set(self._name, LIMIT_S, self.call)
+
+    def call(self) -> None:
+        """Call all that wait, in the order in which they came."""
+        self._alarms.cancel(self._name)
+        while self._then:
+            self._then.pop(0)()
+
+
 class Shutdown:
     """Disconnects the host at once, and takes the gadget down once the disks are flushed.
 
-    `close` does the latter. Flushing is the caller's. Nothing is raised: what the kernel refuses
-    is in `stop`.
+    `close` does the latter; `show` is called when something changes by itself. Flushing is the
+    caller's. Nothing is raised: what the kernel refuses is in `stop`.
     """
 
-    def __init__(self, gadget: OwnGadget, drives: Drives, close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        gadget: OwnGadget,
+        drives: Drives,
+        close: Callable[[], None],
+        alarms: Alarms,
+        show: Callable[[], None],
+    ) -> None:
         self._gadget = gadget
         self._drives = drives
         self._close = close
+        self._alarms = alarms
+        self._show = show
         self._then: list[Callable[[], None]] = []
         self._disconnected = self._down = self._taken = self._late = False
         self.stop = Stop()
@@ -90,6 +119,7 @@ class Shutdown:
         self._then.append(then)
         if len(self._then) > 1:
             return False
+        self._alarms.set("stop", LIMIT_S, self._give_up_waiting)
         self._taken |= host and any(drive.inserted for drive in self._drives.values())
         self._down = self._down and not self._drives
         self.stop = self.stop._replace(begun=True, under_way=True, error=None)
@@ -116,22 +146,6 @@ class Shutdown:
         if was_late:
             self._disconnect()
         return was_late and not self._late
-
-    def give_up_waiting(self, show: Callable[[], None]) -> None:
-        """Tell those who wait for the end that a disk does not answer. It goes on by itself.
-
-        A flush that takes long is waited for.
-        """
-        if self.stop.under_way and (self._late or self._gadget.waits):
-            names = ", ".join(d.name for d in self._drives.in_order if d.flush) or "a disk"
-            error = GadgetError(
-                f"{names} does not answer: a command of the host's has not come to its end",
-                hint="it is stopped as soon as that ends; see the kernel's log: dmesg",
-                errno=errno.ETIMEDOUT,
-            )
-            self.stop = self.stop._replace(error=error)
-            show()
-            self._call_back()
 
     def finish(self, over: Callable[[], None]) -> None:
         """Take the gadget down, if that is to be and no disk is being flushed.
@@ -161,7 +175,24 @@ class Shutdown:
         over()
         self._call_back()
 
+    def _give_up_waiting(self) -> None:
+        """Tell those who wait for the end that a disk does not answer. It goes on by itself.
+
+        A flush that takes long is waited for.
+        """
+        if self.stop.under_way and (self._late or self._gadget.waits):
+            names = ", ".join(d.name for d in self._drives.in_order if d.flush) or "a disk"
+            error = GadgetError(
+                f"{names} does not answer: a command of the host's has not come to its end",
+                hint="it is stopped as soon as that ends; see the kernel's log: dmesg",
+                errno=errno.ETIMEDOUT,
+            )
+            self.stop = self.stop._replace(error=error)
+            self._show()
+            self._call_back()
+
     def _call_back(self) -> None:
+        self._alarms.cancel("stop")
         callbacks, self._then = self._then, []
         for then in callbacks:
             then()

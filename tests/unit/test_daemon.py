@@ -836,7 +836,7 @@ def test_a_flush_that_cannot_be_started_after_an_eject_without_a_host_is_tried_a
     daemon = boot(bench, "mmcblk0")
     bench.loop.run_for(60)
     bench.on_flush = no_room
-    daemon.eject(daemon.drives[0], force=False)
+    daemon.by_hand.eject(daemon.drives[0], force=False)
     bench.on_flush = lambda _: None
     bench.loop.run_for(RETRY_S + 0.5)
     assert lives(daemon) == {"mmcblk0": "ejected"}
@@ -1107,7 +1107,7 @@ def test_nothing_follows_an_eject_whose_flush_failed(bench: Bench, action: str) 
 def test_nothing_follows_an_eject_from_the_boards_own_shell(bench: Bench) -> None:
     bench.configure("on_ejected: poweroff\n")
     daemon = boot(bench, "mmcblk0")
-    daemon.eject(daemon.drives[0], force=False)
+    daemon.by_hand.eject(daemon.drives[0], force=False)
     bench.loop.run_for(60)
     assert daemon.status.safe_to_unplug
     assert bench.power == []
@@ -1607,9 +1607,9 @@ def test_an_eject_that_the_host_has_locked_is_refused(bench: Bench) -> None:
     daemon = boot(bench, "mmcblk0")
     bench.lun(0).locked = True
     with pytest.raises(GadgetError, match="the host has locked the medium"):
-        daemon.eject(of(daemon, "mmcblk0"), force=False)
+        daemon.by_hand.eject(of(daemon, "mmcblk0"), force=False)
     assert bench.files() == {0: "mmcblk0"}
-    daemon.eject(of(daemon, "mmcblk0"), force=True)
+    daemon.by_hand.eject(of(daemon, "mmcblk0"), force=True)
     bench.loop.settle()
     assert lives(daemon) == {"mmcblk0": "ejected"}
     # The host had it open: what it still held is not known, to the next daemon neither.
@@ -1621,17 +1621,17 @@ def test_an_eject_that_the_host_has_locked_is_refused(bench: Bench) -> None:
 
 def test_a_forced_eject_of_a_disk_that_the_host_has_not_locked_is_an_eject(bench: Bench) -> None:
     daemon = boot(bench, "mmcblk0")
-    daemon.eject(of(daemon, "mmcblk0"), force=True)
+    daemon.by_hand.eject(of(daemon, "mmcblk0"), force=True)
     bench.loop.settle()
     assert daemon.status.safe_to_unplug
 
 
 def test_an_insert_puts_the_disk_back_and_takes_the_word_back(bench: Bench) -> None:
     daemon = boot(bench, "mmcblk0")
-    daemon.eject(of(daemon, "mmcblk0"), force=False)
+    daemon.by_hand.eject(of(daemon, "mmcblk0"), force=False)
     bench.loop.settle()
     assert daemon.status.safe_to_unplug
-    daemon.insert(of(daemon, "mmcblk0"))
+    daemon.by_hand.insert(of(daemon, "mmcblk0"))
     assert bench.files() == {0: "mmcblk0"}
     assert lives(daemon) == {"mmcblk0": "idle"}
     assert not daemon.status.safe_to_unplug

@@ -225,7 +225,7 @@ def host_ejects(play: Play) -> None:
     play.bench.loop.run_for(TICK_S * 2)
     drive = next(each for each in play.daemon.drives if each.name == "nvme0n1")
     if drive.ejected:
-        play.daemon.insert(drive)
+        play.daemon.by_hand.insert(drive)
     play.bench.loop.settle()
 
 

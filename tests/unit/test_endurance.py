@@ -54,7 +54,7 @@ def eject(bench: Bench, daemon: Daemon, _number: int) -> None:
     bench.host_ejects(1)
     bench.loop.run_for(5)
     drive = next(each for each in daemon.drives if each.name == "nvme0n1")
-    daemon.insert(drive)
+    daemon.by_hand.insert(drive)
     bench.loop.run_for(5)
 
 

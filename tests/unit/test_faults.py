@@ -105,7 +105,7 @@ class TestNothingIsCalledSafeThatIsNot:
         bench.add("nvme0n1")
         bench.loop.settle()
         host_ejects(bench, 0)
-        daemon.insert(export_of(daemon, "nvme0n1"))
+        daemon.by_hand.insert(export_of(daemon, "nvme0n1"))
         bench.loop.settle()
         assert advice(daemon) == []
         host_writes(bench, "nvme0n1")
@@ -204,7 +204,7 @@ class TestNothingIsCalledSafeThatIsNot:
             assert bench.files() == {0: "mmcblk1"}
             host_ejects(bench, 0)
             assert daemon.status.safe_to_unplug == trusted, serial
-            daemon.insert(export_of(daemon, "mmcblk1"))
+            daemon.by_hand.insert(export_of(daemon, "mmcblk1"))
             if not trusted:
                 host_writes(bench, "mmcblk1")
 
@@ -275,7 +275,7 @@ class TestNothingIsCalledSafeThatIsNot:
             store(path, text)
 
         monkeypatch.setattr(bench.kernel, "_store", watched)
-        daemon.insert(export_of(daemon, "nvme0n1"))
+        daemon.by_hand.insert(export_of(daemon, "nvme0n1"))
         host_ejects(bench, 1)
         daemon.stop(lambda: None)
         bench.loop.settle()
@@ -569,7 +569,7 @@ class TestAfterAKill:
         if by_host:
             host_ejects(bench, 0)
         else:
-            daemon.eject(export_of(daemon, "nvme0n1"), force=False)
+            daemon.by_hand.eject(export_of(daemon, "nvme0n1"), force=False)
         bench.loop.settle()
         bench.kill()
         bench.flush_result = 0
@@ -602,9 +602,9 @@ def test_a_reinsertion_does_not_undo_what_a_person_ejected(bench: Bench) -> None
     bench.configure("on_ejected: reinsert\nreinsert_after_s: 30\n")
     daemon = boot(bench, "nvme0n1")
     host_ejects(bench, 0)
-    daemon.insert(export_of(daemon, "nvme0n1"))
+    daemon.by_hand.insert(export_of(daemon, "nvme0n1"))
     bench.loop.run_for(5)
-    daemon.eject(export_of(daemon, "nvme0n1"), force=False)
+    daemon.by_hand.eject(export_of(daemon, "nvme0n1"), force=False)
     bench.loop.run_for(60)
     assert bench.files() == {0: ""}
     assert daemon.status.safe_to_unplug

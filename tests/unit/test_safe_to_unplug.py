@@ -137,7 +137,7 @@ class World:
         drive = self._export(name)
         if drive is not None and drive.has_medium:
             try:
-                self.daemon.eject(drive, force=False)
+                self.daemon.by_hand.eject(drive, force=False)
             except GadgetError:
                 return
 
@@ -145,7 +145,7 @@ class World:
         drive = self._export(name)
         if drive is not None and drive.life in (Life.EJECTED, Life.FAILED):
             self._forgive(name)
-            self.daemon.insert(drive)
+            self.daemon.by_hand.insert(drive)
 
     # What must hold
 

@@ -29,7 +29,7 @@ class TestADiskThatLeavesAndComesBack:
     def test_one_that_was_taken_while_it_was_open(self, bench: Bench) -> None:
         daemon = boot(bench, "mmcblk0", "nvme0n1")
         bench.lun(1).locked = True
-        daemon.eject(of(daemon, "nvme0n1"), force=True)
+        daemon.by_hand.eject(of(daemon, "nvme0n1"), force=True)
         bench.loop.run_for(5)
         away(bench, "nvme0n1")
         assert advice(daemon).count("nvme0n1 was taken from the host while it was open there") == 1
@@ -56,7 +56,7 @@ class TestADiskThatLeavesAndComesBack:
             away(bench, "nvme0n1")
         assert bench.files() == {0: "mmcblk0", 1: ""}
         assert lives(daemon)["nvme0n1"] == "write error"
-        daemon.insert(of(daemon, "nvme0n1"))
+        daemon.by_hand.insert(of(daemon, "nvme0n1"))
         bench.loop.run_for(3)
         assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
@@ -209,8 +209,8 @@ class TestADiskInConstantUse:
         (drive,) = daemon.drives
         assert not drive.opened
         with pytest.raises(GadgetError, match="may have had it open when it reset the bus"):
-            daemon.eject(drive, force=False)
-        daemon.eject(drive, force=True)
+            daemon.by_hand.eject(drive, force=False)
+        daemon.by_hand.eject(drive, force=True)
         bench.loop.run_for(5)
         assert lives(daemon) == {"mmcblk0": "ejected"}
         assert not daemon.status.safe_to_unplug
@@ -317,7 +317,7 @@ class TestACommandThatHangs:
         bench.kernel.thread_busy = True
         assert daemon._exporter.gadget.is_locked(1) is None
         drive = of(daemon, "mmcblk0")
-        daemon.eject(drive, force=True)
+        daemon.by_hand.eject(drive, force=True)
         assert drive.torn
         assert "torn" in bench.numbers.read_text()
         assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
@@ -343,6 +343,6 @@ class TestACommandThatHangs:
         drive = of(daemon, "mmcblk0")
         drive.reset = True
         with pytest.raises(GadgetError, match="forced_eject"):
-            daemon.eject(drive, force=True)
+            daemon.by_hand.eject(drive, force=True)
         assert not drive.torn
         assert "torn" not in bench.numbers.read_text()

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from gadgetd.control.commands import Commands
-from gadgetd.daemon import EJECT_S, Daemon
+from gadgetd.daemon import Daemon
+from gadgetd.export.by_hand import EJECT_S
 from gadgetd.export.drive import Drive
 from gadgetd.export.drives import PATIENCE_S, TICK_S
 from gadgetd.export.ending import LIMIT_S
@@ -282,8 +283,8 @@ class TestAStop:
 @pytest.mark.parametrize(
     "begin",
     [
-        lambda daemon: daemon.eject(nvme(daemon), force=False),
-        lambda daemon: daemon.eject(nvme(daemon), force=True),
+        lambda daemon: daemon.by_hand.eject(nvme(daemon), force=False),
+        lambda daemon: daemon.by_hand.eject(nvme(daemon), force=True),
         lambda daemon: daemon.reload(),
         lambda daemon: daemon.stop(lambda: None),
     ],

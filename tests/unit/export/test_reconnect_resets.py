@@ -200,8 +200,8 @@ def test_a_disk_that_was_open_before_a_reset_is_ejected_by_force_only(bench: Ben
     reset(bench)
     (drive,) = daemon.drives
     with pytest.raises(GadgetError, match="had it open when it reset the bus"):
-        daemon.eject(drive, force=False)
-    daemon.eject(drive, force=True)
+        daemon.by_hand.eject(drive, force=False)
+    daemon.by_hand.eject(drive, force=True)
     bench.loop.run_for(5)
     assert not daemon.status.safe_to_unplug
 
@@ -317,7 +317,7 @@ class TestTakenWhileInUse:
         bench.loop.run_for(10)
         host_ejects(bench, 0)
         bench.loop.run_for(1)
-        daemon.insert(daemon.drives[0])
+        daemon.by_hand.insert(daemon.drives[0])
         host_ejects(bench, 0, 1)
         bench.loop.run_for(1)
         assert daemon.status.safe_to_unplug

@@ -113,7 +113,7 @@ def test_it_is_taken_if_its_flush_fails_though_the_log_says_nothing(bench: Bench
     daemon = bench.daemon()
     bench.loop.run_for(5)
     assert bench.files() == {0: "mmcblk0", 1: ""}
-    daemon.insert(daemon.drives[1])
+    daemon.by_hand.insert(daemon.drives[1])
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1"}
 
 
@@ -172,7 +172,7 @@ def test_a_person_can_try_it_once_more_and_it_is_taken_again(bench: Bench) -> No
     fails(bench)
     bench.loop.run_for(5)
     bench.flush_result = 0
-    daemon.insert(daemon.drives[0])
+    daemon.by_hand.insert(daemon.drives[0])
     bench.loop.run_for(5)
     assert bench.files() == {0: "nvme0n1"}
     assert not refused(daemon)
@@ -207,7 +207,7 @@ def test_it_stays_out_though_the_daemon_ends(bench: Bench, in_order: bool) -> No
         assert bench.files() == {0: ""}
         assert lives(daemon) == {"nvme0n1": "write error"}
         assert refused(daemon)
-    daemon.insert(daemon.drives[0])
+    daemon.by_hand.insert(daemon.drives[0])
     bench.loop.run_for(5)
     assert bench.files() == {0: "nvme0n1"}
 
