@@ -64,8 +64,8 @@ def boot(options: argparse.Namespace, rootfs: Path) -> None:
         host.wait_until_ready()
         blocks = host.wait_for_blocks(len(SIZES))
         print(f"  the USB host has {len(blocks)} disks after {time.monotonic() - start:.1f} s")
-        for block in blocks:
-            print(f"    LUN {block.lun}  {block.size_bytes // MIB} MiB  {block.inquiry.strip()}")
+        for number, block in enumerate(blocks):
+            print(f"    disk {number}  {block.size_bytes // MIB} MiB  {block.inquiry.strip()}")
         require(sorted(b.size_bytes for b in blocks) == sorted(SIZES.values()), "a disk is missing")
         uart.login()
         print(f"  login prompt and shell after {time.monotonic() - start:.1f} s")

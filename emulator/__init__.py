@@ -5,7 +5,7 @@ from emulator.machine import Machine
 from emulator.options import Drive, MachineOptions
 from emulator.pc import Pc, PcShell
 from emulator.raspi4b import Raspi4b
-from emulator.shell import HostBlock, HostShell, UartShell
+from emulator.shell import HostBlock, HostShell, UartShell, disk_numbers
 
 __all__ = [
     "Drive",
@@ -18,4 +18,5 @@ __all__ = [
     "PcShell",
     "Raspi4b",
     "UartShell",
+    "disk_numbers",
 ]

@@ -27,7 +27,7 @@ from emulator.line import Line
 from emulator.machine import Machine
 from emulator.options import MachineOptions
 from emulator.pc import Pc, PcShell
-from emulator.shell import HostBlock, HostShell
+from emulator.shell import HostBlock, HostShell, disk_numbers
 
 END_KEY = b"\x1d"  # Ctrl-]
 POLL_S = 0.5
@@ -37,7 +37,7 @@ WRONG_YAML = re.compile(
     r'^@gadgetd (\{"event":"problem","active":true,.*"file":".*\})$', re.MULTILINE
 )
 WIDTH = 80
-COLUMNS = ("disk", "LUN", "size", "block", "access", "inquiry string")
+COLUMNS = ("disk", "no.", "size", "block", "access", "inquiry string")
 OPEN_S = 0.2  # between two looks whether somebody has opened the port
 
 TRY_THIS = """\
@@ -204,10 +204,10 @@ def table(blocks: Sequence[HostBlock]) -> str:
     if not blocks:
         return "  no disk"
     grid = Table(*COLUMNS, box=None, padding=(0, 0, 0, 2), header_style="none")
-    for block in blocks:
+    for block, number in zip(blocks, disk_numbers(blocks), strict=True):
         cells = (
             block.device,
-            str(block.lun),
+            str(number),
             size_text(block.size_bytes),
             str(block.logical_block_size),
             "read-only" if block.ro else "read-write",

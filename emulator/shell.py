@@ -115,6 +115,15 @@ class HostBlock:
         return f"/dev/{self.name}"
 
 
+def disk_numbers(blocks: Sequence[HostBlock]) -> list[int]:
+    """The number that gadgetd gives to each of a board's disks, all of which are there.
+
+    It deals them to the functions in turn, and the host counts anew in each.
+    """
+    functions = len({block.function for block in blocks})
+    return [block.lun * functions + block.function for block in blocks]
+
+
 class HostShell:
     """A root shell on the USB host's side: the emulator's second channel."""
 
@@ -169,13 +178,13 @@ class HostShell:
         return said
 
     def blocks(self) -> list[HostBlock]:
-        """The disks that the USB host sees now, in the order of controller, function and LUN.
+        """The disks that the USB host sees now, by controller, in the order of `disk_numbers`.
 
         Those that are just coming or going, with half of their files, are not among them.
         """
         lines = self.check(LIST_BLOCKS).splitlines()
         found = [block for line in lines if (block := _block(line)) is not None]
-        return sorted(found, key=lambda block: (block.controller, block.function, block.lun))
+        return sorted(found, key=lambda block: (block.controller, block.lun, block.function))
 
     def has_attached(self, blocks: Sequence[HostBlock]) -> bool:
         """Whether the host's SCSI layer is done with these disks.

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from gadgetd.errors import GadgetError
 from gadgetd.sysfs import natural_key
-from gadgetd.usb.attributes import CONFIGURATION, FUNCTION_ROWS, LUN_ROWS, TABLES, Attribute
-from gadgetd.usb.gadget import LUNS_PER_FUNCTION, MASS_STORAGE, Function, Gadget, Lun
+from gadgetd.usb.attributes import CONFIGURATION, FUNCTION_ROWS, LUN_ROWS, TABLES, Attribute, parse
+from gadgetd.usb.gadget import MASS_STORAGE, Function, Gadget, Lun, is_storage, lun_places
 from gadgetd.usb.kernelfs import Kernel, Undo, refuse
 from gadgetd.usb.steps import Steps
 
@@ -35,6 +36,8 @@ class ConfigFs(Steps):
     def __init__(self, root: Path = ROOT, kernel: Kernel | None = None) -> None:
         super().__init__(root / "usb_gadget", kernel or Kernel())
         self._root = root
+        self._luns: dict[str, Mapping[int, Path]] = {}
+        """By gadget, where each of its LUNs is, as long as that is known."""
 
     def mount(self) -> None:
         """Mount configfs where it is not mounted yet, and see that it knows USB gadgets."""
@@ -142,6 +145,7 @@ class ConfigFs(Steps):
         order is the kernel's: links before what they point at, items before their parents.
         """
         top = self._gadgets / name
+        self._luns.clear()
         if self._listed(top) is None:
             return
         failures: list[GadgetError] = []
@@ -237,8 +241,7 @@ class ConfigFs(Steps):
     def lun(self, name: str, number: int) -> Lun:
         """Read one LUN as it stands."""
         rows = [row for row in LUN_ROWS if row.field]
-        fields: dict[str, Any] = self._do("read", self._lun(name, number), self._read_rows, rows)
-        return Lun(number=number, **fields)
+        return Lun(number, **self._do("read", self._lun(name, number), self._read_rows, rows))
 
     def on_late(self, call: Callable[[int], None]) -> None:
         """Have `call` called with a descriptor for each write that goes on; see kernelfs."""
@@ -265,23 +268,23 @@ class ConfigFs(Steps):
         """
         top = self._gadgets / name
         before = {function.name: function for function in known.functions} if known else {}
-        fields: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         try:
             for place, rows in TABLES.items():
-                fields |= self._read_rows(top / place, rows)
-            linked = self._linked(top)
-            if not linked or set(linked) != set(self._listed(top / "functions") or ()):
+                found |= self._read_rows(top / place, rows)
+            linked, there = self._linked(top), self._functions(name)
+            if not linked or {*linked} != {*there}:
                 return None
             silent = before.keys() & self.silent(name)
             functions = tuple(
-                before[each] if each in silent else self._read_function(top, each)
+                before[each] if each in silent else self._read_function(name, each)
                 for each in linked
             )
         except (OSError, ValueError, GadgetError) as error:
             if isinstance(error, TimeoutError):
                 refuse("read file", error)
             return None  # Not ours, or not finished; a strange value gives ValueError.
-        return Gadget(**fields, functions=functions, name=name)
+        return Gadget(**found, functions=functions, name=name)
 
     def _make_function(self, undo: Undo, top: Path, function: Function) -> None:
         path = top / "functions" / function.name
@@ -290,11 +293,11 @@ class ConfigFs(Steps):
             self._make(undo, path)
             if function.luns:
                 self._write_rows(path, FUNCTION_ROWS, function)
-        for lun in function.luns:
-            lun_path = path / f"lun.{lun.number % LUNS_PER_FUNCTION}"
+        for index, lun in enumerate(function.luns):
+            lun_path = path / f"lun.{index}"
             if there is not None and lun_path.name in there:
                 continue
-            if lun_path.name != "lun.0":  # which came with the function
+            if index:  # lun.0 came with the function.
                 self._make(undo, lun_path)
             try:
                 self._write_rows(lun_path, LUN_ROWS, lun)
@@ -315,33 +318,27 @@ class ConfigFs(Steps):
                 hint="see /sys/block/*/ro; set read_only: true for this disk",
             )
 
-    def _read_function(self, top: Path, name: str) -> Function:
-        kind, _, index = name.partition(".")
-        path = top / "functions" / name
-        if kind != MASS_STORAGE:
-            return Function(name)
-        self._read_rows(path, FUNCTION_ROWS)
-        first = int(index) * LUNS_PER_FUNCTION
-        luns = []
-        for item in self._listed(path) or ():
-            number = int(item.removeprefix("lun."))
-            if number >= LUNS_PER_FUNCTION:
-                raise ValueError(item)
-            fields = self._read_rows(path / item, LUN_ROWS)
-            luns.append(Lun(number=first + number, **fields))
-        return Function(name, tuple(luns))
+    def _functions(self, name: str) -> dict[str, list[str]]:
+        """List a gadget's functions with the LUNs of each, and note where each LUN is.
+
+        ValueError if it is no gadget of ours.
+        """
+        top = self._gadgets / name / "functions"
+        there = {each: self._listed(top / each) or [] for each in self._listed(top) or ()}
+        self._luns[name] = {number: top / place for number, place in lun_places(there).items()}
+        return there
+
+    def _read_function(self, name: str, function: str) -> Function:
+        path = self._gadgets / name / "functions" / function
+        if is_storage(function):
+            self._read_rows(path, FUNCTION_ROWS)
+        luns = [(number, lun) for number, lun in self._luns[name].items() if lun.parent == path]
+        return Function(
+            function, tuple(Lun(n, **self._read_rows(lun, LUN_ROWS)) for n, lun in luns)
+        )
 
     def _read_rows(self, path: Path, rows: Sequence[Attribute]) -> dict[str, Any]:
-        fields = {}
-        for row in rows:
-            if row.fleeting:
-                continue
-            text = self._text(path / row.name)
-            if row.field:
-                fields[row.field] = row.codec.parse(text)
-            elif text != row.text(None):
-                raise ValueError(f"{path / row.name}: {text}")
-        return fields
+        return parse(rows, lambda name: self._text(path / name))
 
     def _write_rows(self, path: Path, rows: Sequence[Attribute], owner: object) -> None:
         for row in rows:
@@ -351,6 +348,7 @@ class ConfigFs(Steps):
                 self._write(path / row.name, text)
 
     def _make(self, undo: Undo, path: Path) -> None:
+        self._luns.clear()
         self._do("make", path, self._kernel.mkdir)
         undo.add(f"remove {self._where(path)}", self._kernel.rmdir, path)
 
@@ -365,11 +363,15 @@ class ConfigFs(Steps):
     def _linked(self, top: Path) -> list[str]:
         """List the linked functions in the order in which `build` links them."""
         names: list[str] = self._do("list", top / CONFIGURATION, self._kernel.links)
-        return sorted(names, key=lambda n: (not n.startswith(f"{MASS_STORAGE}."), natural_key(n)))
+        return sorted(names, key=lambda name: (not is_storage(name), natural_key(name)))
 
     def _lun(self, name: str, number: int) -> Path:
-        function, lun = divmod(number, LUNS_PER_FUNCTION)
-        return self._gadgets / name / "functions" / f"{MASS_STORAGE}.{function}" / f"lun.{lun}"
+        if name not in self._luns:
+            with suppress(ValueError):
+                self._functions(name)
+        # One that is not there fails where it would be, with a function of its own.
+        place = self._gadgets / name / "functions" / f"{MASS_STORAGE}.{number}" / "lun.0"
+        return self._luns.get(name, {}).get(number, place)
 
 
 def _is_ours(name: str, ours: str) -> bool:

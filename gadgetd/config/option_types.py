@@ -337,20 +337,20 @@ class Several(Value):
 
 
 class Named(Value):
-    """One of a few special words, or else a text."""
+    """One of a few special words, or else another value."""
 
-    def __init__(self, words: tuple[str, ...], text: Text) -> None:
-        self.words, self.text = words, text
+    def __init__(self, words: tuple[str, ...], other: Value) -> None:
+        self.words, self.other = words, other
 
     @property
     def expected(self) -> str:
-        return f"{', '.join(self.words)} or {self.text.expected}"
+        return f"{', '.join(self.words)} or {self.other.expected}"
 
     @property
     def schema(self) -> Schema:
-        return {"anyOf": [{"enum": list(self.words)}, self.text.schema]}
+        return {"anyOf": [{"enum": list(self.words)}, self.other.schema]}
 
-    def read(self, given: Scalar) -> str:
+    def read(self, given: Scalar) -> object:
         if given.meaning == "bool":
             raise Refused(_unsuitable(given))
         word = given.text.lower()
@@ -358,7 +358,7 @@ class Named(Value):
             if word != given.text:
                 raise Refused(f"{shown(given.text)} is written {word}")
             return word
-        return self.text.read(given)
+        return self.other.read(given)
 
 
 def _unsuitable(given: Scalar, *wanted: str) -> str:

@@ -111,6 +111,12 @@ _USB = (
     Option("product", Text(126), "String that the host shows."),
     Option("serial", Named((AUTO,), Text(126)), "iSerial. `auto` is the board's serial number."),
     Option("max_power_ma", Whole(2, 500), "Current the board may draw from the host, in mA."),
+    Option(
+        "functions",
+        Named((AUTO,), Whole(1, 15)),
+        "mass_storage functions that disks are spread over, at most. `auto` is one for each disk,"
+        " as far as the controller's endpoints go.",
+    ),
     Option("acm", Flag(), "Adds a USB serial port with a root login. Disks alone without it."),
 )
 

@@ -13,10 +13,14 @@ from gadgetd.disks.disk import Disk, Kind
 from gadgetd.errors import ConfigError, Problem
 from gadgetd.frozen import Frozen
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Literal
+
 CONFIG = Path("/etc/gadgetd.yaml")
 
 BOARDS = "boards"
-AUTO = "auto"
+AUTO: Final = "auto"
 NONE = "none"
 
 
@@ -89,6 +93,8 @@ class Usb(Frozen):
     product: str = "Raspberry Pi multi-function USB device"
     serial: str = AUTO
     max_power_ma: int = 250
+    functions: int | Literal["auto"] = AUTO
+    """How many mass_storage functions disks are spread over at most."""
     acm: bool = False
 
 

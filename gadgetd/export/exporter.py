@@ -25,7 +25,7 @@ from gadgetd.export.own_gadget import NAME, OwnGadget
 from gadgetd.export.plan import gadget, inquiry
 from gadgetd.export.retry import RefusedChange, Unusable
 from gadgetd.status import Board
-from gadgetd.usb.gadget import Changes, Gadget, Lun, UsbIdentity, compare
+from gadgetd.usb.gadget import Changes, Gadget, Lun, UsbIdentity, as_it_stands, compare
 
 
 class Exporter:
@@ -46,7 +46,8 @@ class Exporter:
         self._revision = revision
         self.gadget = OwnGadget(configfs or ConfigFs(), sys)
         self.drives = Drives(self.gadget, LunMemory(numbers), clock, sys, hold, self._inquiry)
-        self._slots: int | None = None
+        self._layout: tuple[object, ...] | None = None
+        """What of the configuration the gadget that stands was laid out by, if we made it."""
         self._unusable = Unusable()
         self._refused = RefusedChange(clock)
         self._prepared = False
@@ -130,7 +131,8 @@ class Exporter:
         finally:
             if not self.udc:
                 self.drives.close()
-                self._slots = None
+                self._layout = None
+                self.gadget.forget_room()
 
     def _apply(self, done: Outcome, config: Config, may_disconnect: Callable[[], bool]) -> Outcome:
         self.gadget.look_at_controller()
@@ -159,16 +161,18 @@ class Exporter:
             locked = self._change_without_disconnecting(standing, changes)
             waits = Waits.IDLE if not refused else Waits.LOCK if locked else rest
             return done._replace(waits=Waits.ANSWER if silent else waits, locked=locked)
-        done = done._replace(reconnected=disconnects)
+        done = done._replace(reconnected=done.reconnected or disconnects)
         try:
             locked = self._change(wanted, changes)
         except GadgetError as error:
+            if self.gadget.can_share(wanted, error):
+                return self._apply(done, config, lambda: True)
             if disconnects and error.errno != errno.ETIMEDOUT:
                 self._refused.refuse(wanted, error)
             self._leave_out(error)
             return done._replace(error=error)
         self._refused.changed(wanted, self.gadget.standing)
-        self._slots = config.slots
+        self._layout = _layout(config)
         done = done._replace(waits=Waits.LOCK if locked else rest, locked=locked)
         try:
             if self.udc and elsewhere:
@@ -176,15 +180,34 @@ class Exporter:
             if not self.udc and not self.gadget.bind(udc):
                 return done._replace(waits=Waits.CONTROLLER)
         except GadgetError as error:
+            if self.gadget.can_share(wanted, error):
+                return self._apply(done, config, may_disconnect)
+            self.gadget.forget_room()  # It was not for want of it, and no host is disturbed.
             return done._replace(error=error)
         return done
 
     def _wanted(self, config: Config, standing: Gadget | None) -> Gadget:
         rows = [drive.row for drive in self.drives.values()]
         # Slots that are used up come back with the next start, not by disconnecting the host now.
-        same_slots = standing is not None and self._slots in (None, config.slots)
-        luns = len(standing.luns) if standing is not None and same_slots else None
-        return gadget(config, self._board, rows, self._revision, luns=luns, name=NAME)
+        kept = standing if self._layout in (None, _layout(config)) else None
+        wanted = gadget(
+            config,
+            self._board,
+            rows,
+            self._revision,
+            luns=len(kept.luns) if kept else None,
+            most_functions=self.gadget.most_functions(config.usb),
+            name=NAME,
+        )
+        if kept and self.udc:
+            # Nor is a disk given a function of its own now, as where an earlier gadgetd has put all
+            # of them into one.
+            as_now = as_it_stands(wanted, kept)
+            left = compare(kept, as_now)
+            fewer = len(as_now.storage) <= len(wanted.storage)
+            if fewer and as_now.luns == wanted.luns and not (left.extend or left.rebuild):
+                return as_now
+        return wanted
 
     def _change(self, wanted: Gadget, changes: Changes) -> tuple[str, ...]:
         """Make the gadget what is wanted; returns the disks that the host has locked."""
@@ -269,3 +292,7 @@ class Exporter:
     def _inquiry(self, verdict: Verdict) -> str:
         text = inquiry(self._board, verdict.disk, verdict.label, self._revision)
         return f"{text[:8].strip()} {text[8:24].strip()}"
+
+
+def _layout(config: Config) -> tuple[object, ...]:
+    return config.slots, config.usb.functions

@@ -6,12 +6,15 @@ import errno
 from collections.abc import Callable
 from pathlib import Path
 
+from gadgetd.config.settings import AUTO, Usb
 from gadgetd.configfs import ConfigFs
 from gadgetd.errors import GadgetError
 from gadgetd.usb import controllers
-from gadgetd.usb.gadget import Gadget, Lun, UsbIdentity
+from gadgetd.usb.gadget import MOST_FUNCTIONS, Gadget, Lun, UsbIdentity
 
 NAME = "gadgetd"
+_ACM_ENDPOINTS = 2
+"""What the serial port takes of a controller's IN endpoints: data, and notifications."""
 
 
 class OwnGadget:
@@ -22,14 +25,15 @@ class OwnGadget:
         self._sys = sys
         self.udc = ""
         """The controller the gadget is bound to; empty if it is not."""
-        self.note = ""
-        """Why this controller, or why none, in words."""
+        self._why = ""
         self.standing: Gadget | None = None
         """What was last read back."""
         self.luns: frozenset[int] = frozenset()
         """The LUNs that the host can see, empty ones included."""
         self.identity: UsbIdentity | None = None
         """What tells a host that it is ours."""
+        self._room = MOST_FUNCTIONS
+        """How many mass_storage functions the controller carries, as far as it has refused more."""
         self.before_removal: Callable[[], None] = lambda: None
         """Called when a gadget is off the bus and about to be removed."""
 
@@ -65,6 +69,13 @@ class OwnGadget:
         functions = tuple(known.get(each.name, each) for each in wanted.functions)
         return wanted._replace(functions=functions)
 
+    @property
+    def note(self) -> str:
+        """Why this controller, or why none, in words; and what the kernel refused to bind there."""
+        if not self.udc or self._room == MOST_FUNCTIONS:
+            return self._why
+        return f"{self._why}; mass_storage functions that it has endpoints for: {self._room}"
+
     def take_over(self) -> Gadget | None:
         """Mount configfs; give the gadget that an earlier run left bound, and remove others."""
         self._configfs.mount()
@@ -74,7 +85,7 @@ class OwnGadget:
             bound = self._configfs.bound_udc(name)
             standing = self._configfs.read_back(name)
             if name == NAME and bound and standing is not None:
-                self.udc, self.note = bound, "taken over from an earlier run"
+                self.udc, self._why = bound, "taken over from an earlier run"
                 self.identity = standing.identity
                 found = standing
             else:
@@ -93,6 +104,31 @@ class OwnGadget:
     def controllers(self) -> tuple[controllers.Udc, ...]:
         """List the board's USB device controllers."""
         return controllers.controllers(self._sys / "class" / "udc")
+
+    def most_functions(self, usb: Usb) -> int:
+        """Tell how many mass_storage functions the disks may be spread over."""
+        if usb.functions != AUTO:
+            return min(usb.functions, self._room)
+        named = usb.udc if usb.udc != AUTO else self.udc
+        found = (each for each in self.controllers() if named in ("", each.name))
+        known = [count for each in found if (count := controllers.in_endpoints(each))]
+        room = min(known, default=MOST_FUNCTIONS) - _ACM_ENDPOINTS * usb.acm
+        return max(1, min(room, self._room))
+
+    def can_share(self, wanted: Gadget, error: GadgetError) -> bool:
+        """Tell whether the gadget may be bound after all if its disks share fewer functions.
+
+        The kernel has one answer for a controller that lacks endpoints and for one that is taken.
+        """
+        functions = len(wanted.storage)
+        if (error.step, error.errno) != ("write UDC", errno.EBUSY):
+            return False
+        self._room = max(1, functions - 1)
+        return functions > 1
+
+    def forget_room(self) -> None:
+        """Begin anew with as many functions as there are LUNs."""
+        self._room = MOST_FUNCTIONS
 
     def read_back(self) -> Gadget | None:
         """Read what stands; None if that is nothing, or not finished."""
@@ -193,7 +229,7 @@ class OwnGadget:
         """Bind to a controller, any if `wanted` is empty; False if there is none: see `note`."""
         others = self._configfs.other_gadgets(NAME)
         busy = {controller: name for name, controller in others.items() if controller}
-        chosen, self.note = controllers.bind_first(
+        chosen, self._why = controllers.bind_first(
             lambda controller: self._configfs.bind(NAME, controller),
             wanted,
             self.controllers(),

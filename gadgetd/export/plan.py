@@ -10,12 +10,12 @@ from gadgetd.frozen import Frozen
 from gadgetd.status import Board
 from gadgetd.usb.gadget import (
     ACM,
-    LUNS_PER_FUNCTION,
-    MASS_STORAGE,
+    MOST_FUNCTIONS,
     NO_SERIAL,
     Function,
     Gadget,
     Lun,
+    deal,
 )
 
 _INQUIRY = "%-8.8s%-16.16s%-4.4s"
@@ -50,9 +50,12 @@ def gadget(
     revision: str,
     *,
     luns: int | None = None,
+    most_functions: int = MOST_FUNCTIONS,
     name: str = "gadgetd",
 ) -> Gadget:
     """Describe the whole gadget: a LUN per row, the configured empty slots, ACM last.
+
+    The LUNs have a mass_storage function each, or share the most that there may be.
 
     `revision` is the last part of the inquiry strings. Numbers without a row become empty LUNs,
     for hosts stop looking at the first gap. `luns` is how many a gadget has that stands already:
@@ -64,11 +67,7 @@ def gadget(
     all_luns = [
         _lun(board, by_number.get(number, Row(number, None)), revision) for number in range(count)
     ]
-    functions = [
-        Function(f"{MASS_STORAGE}.{start // LUNS_PER_FUNCTION}", tuple(group))
-        for start in range(0, count, LUNS_PER_FUNCTION)
-        if (group := all_luns[start : start + LUNS_PER_FUNCTION])
-    ]
+    functions = [*deal(all_luns, most_functions)]
     usb = config.usb
     if usb.acm:
         functions.append(Function(ACM))

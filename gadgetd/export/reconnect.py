@@ -112,6 +112,7 @@ class Reconnect:
         if it was we who disconnected it nor if it has only reset the bus.
         """
         self.used()
+        self._activity.forget()  # The functions may be others.
         self._unasked_since = self._used_at
         away_s = self._host.away_s  # Infinity for the first host that this daemon sees.
         ours = self._clock() < self._ours_until
@@ -221,8 +222,12 @@ class Reconnect:
 
     @property
     def _shown(self) -> int:
-        """How many LUNs the host has had to ask for media."""
-        return sum(drive.was_shown for drive in self._drives.values())
+        """How many LUNs of one function the host has had to ask for media, at most."""
+        standing = self._gadget.standing
+        shown = {n for n, drive in self._drives.items() if drive.was_shown}
+        functions = standing.storage if standing else ()
+        counts = (sum(lun.number in shown for lun in each.luns) for each in functions)
+        return max(counts, default=len(shown))
 
     def _open(self) -> tuple[str, ...]:
         drives = self._drives.in_order

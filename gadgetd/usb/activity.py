@@ -19,17 +19,18 @@ _FIELD = "voluntary_ctxt_switches:"
 
 
 class Activity:
-    """Counts the threads' wake-ups from one `look` to the next."""
+    """Counts each thread's wake-ups from one `look` to the next; the busiest one tells."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
         self._threads: list[str] = []
-        self._seen = self._asked = 0
+        self._seen: list[int] = []
+        self._asked: list[int] = []
 
     def look(self) -> int:
         """Begin to count anew; returns the wake-ups since the last look."""
-        count = self._count()
-        woken, self._seen = count - self._seen, count
+        counts = self._count()
+        woken, self._seen = self._most(counts), counts
         return woken
 
     def stirs(self) -> bool:
@@ -42,26 +43,33 @@ class Activity:
         self._threads = []
 
     def busy(self, luns: int) -> bool:
-        """Tell whether the host has read or written since the last look, given how many LUNs."""
-        return is_use(self._count() - self._seen, luns)
+        """Tell whether the host has read or written since the last look; see `is_use`."""
+        return is_use(self._most(self._count()), luns)
 
-    def _count(self) -> int:
+    def _most(self, counts: list[int]) -> int:
+        woken = (now - before for now, before in zip(counts, self._seen, strict=True))
+        return max(woken, default=0)
+
+    def _count(self) -> list[int]:
         try:
             if self._threads:
-                return sum(map(_wake_ups, self._threads))
+                return [_wake_ups(each) for each in self._threads]
         except OSError:
             pass  # The gadget was taken down; another one has threads of its own.
         comms = self._proc.glob("[0-9]*/comm")
         self._threads = [f"{each.parent}/status" for each in comms if _serves(each)]
         try:
-            self._seen = sum(map(_wake_ups, self._threads))
+            self._seen = [_wake_ups(each) for each in self._threads]
         except OSError:
-            self._threads = []
+            self._threads, self._seen = [], []
         return self._seen
 
 
 def is_use(wake_ups: int, luns: int) -> bool:
-    """Tell whether so many wake-ups between two looks are more than a host's asking for media."""
+    """Tell whether so many wake-ups of a thread between two looks are more than asking for media.
+
+    `luns`: as many of one function as a host asks.
+    """
     return wake_ups > POLLING * luns
 
 

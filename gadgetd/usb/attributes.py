@@ -6,7 +6,7 @@ configfs-usb-gadget-mass-storage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from gadgetd.frozen import Frozen
@@ -90,3 +90,20 @@ TABLES: Mapping[Path, tuple[Attribute, ...]] = {
     CONFIGURATION / LANGUAGE: CONFIGURATION_STRING_ROWS,
 }
 """What stands once in every gadget, by its place in the tree, parents first."""
+
+
+def parse(rows: Iterable[Attribute], text: Callable[[str], str]) -> dict[str, Any]:
+    """Give the fields of a Gadget or Lun that attributes carry; `text` reads one by its name.
+
+    ValueError if one reads what we never write there.
+    """
+    found = {}
+    for row in rows:
+        if row.fleeting:
+            continue
+        value = text(row.name)
+        if row.field:
+            found[row.field] = row.codec.parse(value)
+        elif value != row.text(None):
+            raise ValueError(f"{row.name}: {value}")
+    return found

@@ -16,6 +16,11 @@ SYS_UDC = Path("/sys/class/udc")
 
 _TAKEN = (errno.EBUSY, errno.ENODEV)
 
+_IN_ENDPOINTS = {"dwc2": 7}
+"""By driver, where the kernel binds too much without a word. dwc2 gives each its transmit FIFO only
+when a host sets the gadget up (source: dwc2_hsotg_ep_enable in drivers/usb/dwc2/gadget.c), and
+dwc2-overlay.dts of raspberrypi/linux has seven of them."""
+
 
 class Udc(Frozen):
     """A USB device controller. What changes is read by the functions below."""
@@ -46,6 +51,15 @@ def driver(udc: Udc) -> str:
     For a gadget of configfs that is the gadget's name.
     """
     return _read(udc.path / "function")
+
+
+def in_endpoints(udc: Udc) -> int | None:
+    """Tell how many IN endpoints a controller has beside endpoint 0; None if that is not known."""
+    try:
+        driver = os.readlink(udc.path / "device" / "driver")  # noqa: PTH115 - as above
+    except OSError:
+        return None
+    return _IN_ENDPOINTS.get(driver.rpartition("/")[2])
 
 
 def suspended(udc: Udc) -> bool:

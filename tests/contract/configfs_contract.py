@@ -30,7 +30,7 @@ from typing import Any
 
 from gadgetd.configfs import ROOT, ConfigFs
 from gadgetd.errors import GadgetError
-from gadgetd.usb.gadget import LUNS_PER_FUNCTION, Function, Gadget, Lun
+from gadgetd.usb.gadget import LUNS_PER_FUNCTION, Function, Gadget, Lun, deal
 from gadgetd.usb.kernelfs import ETOOSMALL, Kernel
 from tests.contract.faulty import FaultyKernel, Killed
 
@@ -72,19 +72,16 @@ class Bench:
     def lun0(self) -> Path:
         return self.top / "functions/mass_storage.0/lun.0"
 
-    def gadget(self, luns: int = 2, *, acm: bool = False) -> Gadget:
+    def gadget(self, luns: int = 2, *, acm: bool = False, most: int = 1) -> Gadget:
         """Describe a gadget with so many LUNs, the disks taking turns in them."""
-        return gadget([self.disks[n % len(self.disks)] for n in range(luns)], acm=acm)
+        files = [self.disks[n % len(self.disks)] for n in range(luns)]
+        return gadget(files, acm=acm, most=most)
 
 
-def gadget(files: list[Path | None] | list[Path], *, acm: bool = False) -> Gadget:
-    """Describe a gadget with these disks."""
+def gadget(files: list[Path | None] | list[Path], *, acm: bool = False, most: int = 1) -> Gadget:
+    """Describe a gadget with these disks, in `most` mass_storage functions."""
     luns = [Lun(n, file, f"{'board':8}{f'disk {n}':16}{'0.1':4}") for n, file in enumerate(files)]
-    starts = range(0, len(luns), LUNS_PER_FUNCTION)
-    functions = [
-        Function(f"mass_storage.{n}", tuple(luns[start : start + LUNS_PER_FUNCTION]))
-        for n, start in enumerate(starts)
-    ]
+    functions = [*deal(luns, most)]
     if acm:
         functions.append(Function("acm.usb0"))
     return Gadget(
@@ -607,6 +604,8 @@ def what_was_built_reads_back_equal(bench: Bench) -> None:
             bench.gadget(1, acm=acm),
             bench.gadget(8, acm=acm),
             bench.gadget(11, acm=acm),
+            bench.gadget(3, acm=acm, most=3),
+            bench.gadget(8, acm=acm, most=3),
             gadget([None, bench.disks[0], None], acm=acm),
         ):
             bench.fs.build(wanted)
@@ -707,7 +706,7 @@ def a_disk_that_fails_leaves_nothing_and_is_named(bench: Bench) -> None:
         files[bench.empty_disk] = ETOOSMALL
     for file, number in files.items():
         wanted = gadget([*[bench.disks[0]] * 9, file], acm=True)
-        with refused_in_words(number, "write functions/mass_storage.1/lun.1/file"):
+        with refused_in_words(number, "write functions/mass_storage.1/lun.4/file"):
             bench.fs.build(wanted)
         assert bench.fs.leftovers() == ()
 
@@ -722,25 +721,25 @@ def a_gadget_that_stands_is_not_built_over(bench: Bench) -> None:
 
 @promise
 def luns_are_added_to_a_bound_gadget(bench: Bench) -> None:
-    bench.fs.build(bench.gadget(2, acm=True))
+    bench.fs.build(bench.gadget(2, acm=True, most=3))
     bench.fs.bind(NAME, bench.udcs[0])
-    for luns in (3, 8, 11):
-        bench.fs.extend(bench.gadget(luns, acm=True))
-        assert bench.fs.read_back(NAME) == bench.gadget(luns, acm=True)
+    for luns in (3, 8, 11, 23):  # A function more, then LUNs in each of the three.
+        bench.fs.extend(bench.gadget(luns, acm=True, most=3))
+        assert bench.fs.read_back(NAME) == bench.gadget(luns, acm=True, most=3)
         assert bench.fs.bound_udc(NAME) == bench.udcs[0]
     bench.fs.unbind(NAME)
-    bench.fs.extend(bench.gadget(12, acm=True))
-    assert bench.fs.read_back(NAME) == bench.gadget(12, acm=True)
+    bench.fs.extend(bench.gadget(24, acm=True, most=3))
+    assert bench.fs.read_back(NAME) == bench.gadget(24, acm=True, most=3)
     assert bench.fs.bound_udc(NAME) == ""
 
 
 @promise
 def a_lun_that_cannot_be_added_leaves_all_as_it_was(bench: Bench) -> None:
-    before = bench.gadget(2, acm=True)
+    before = bench.gadget(2, acm=True, most=2)
     bench.fs.build(before)
     bench.fs.bind(NAME, bench.udcs[0])
-    wanted = gadget([*bench.disks[:2], *[bench.disks[0]] * 7, bench.no_disk], acm=True)
-    with refused_in_words(errno.EINVAL, "write functions/mass_storage.1/lun.1/file"):
+    wanted = gadget([*bench.disks[:2], *[bench.disks[0]] * 7, bench.no_disk], acm=True, most=2)
+    with refused_in_words(errno.EINVAL, "write functions/mass_storage.1/lun.4/file"):
         bench.fs.extend(wanted)
     assert bench.fs.read_back(NAME) == before
     assert bench.fs.bound_udc(NAME) == bench.udcs[0]
@@ -775,7 +774,7 @@ def a_lun_that_cannot_change_stays_what_it_was(bench: Bench) -> None:
     with refused_in_words(errno.EINVAL, "write functions/mass_storage.0/lun.1/file"):
         bench.fs.set_lun(NAME, changed)
     assert bench.fs.lun(NAME, 1) == before
-    with refused_in_words(errno.ENOENT, "read functions/mass_storage.0/lun.7"):
+    with refused_in_words(errno.ENOENT, "read functions/mass_storage.7/lun.0"):
         bench.fs.set_lun(NAME, before._replace(number=7))
 
 
@@ -802,8 +801,23 @@ def a_disk_is_taken_out_and_put_in_again(bench: Bench) -> None:
         change(bench.fs, 8, read_only=read_only)
         assert bench.fs.lun(NAME, 8).read_only is read_only
         assert bench.fs.lun_file(NAME, 8) == bench.disks[1]
-    with refused_in_words(errno.ENOENT, "read functions/mass_storage.1/lun.1/file"):
+    with refused_in_words(errno.ENOENT, "read functions/mass_storage.9/lun.0/file"):
         bench.fs.lun_file(NAME, 9)
+
+
+@promise
+def luns_that_fill_one_function_after_the_other_are_found_by_their_numbers(bench: Bench) -> None:
+    wanted = bench.gadget(11)
+    functions = tuple(
+        Function(f"mass_storage.{n}", wanted.luns[start : start + LUNS_PER_FUNCTION])
+        for n, start in enumerate(range(0, 11, LUNS_PER_FUNCTION))
+    )
+    wanted = wanted._replace(functions=functions)
+    bench.fs.build(wanted)
+    assert bench.fs.read_back(NAME) == wanted
+    assert [bench.fs.lun(NAME, lun.number) for lun in wanted.luns] == [*wanted.luns]
+    bench.fs.take_out(NAME, 9)
+    assert bench.kernel.read(bench.top / "functions/mass_storage.1/lun.1/file") == ""
 
 
 @promise
@@ -857,7 +871,7 @@ def every_step_of_a_build_that_fails_leaves_nothing_and_is_named(bench: Bench) -
 
 @promise
 def every_step_of_an_extension_that_fails_brings_back_what_was(bench: Bench) -> None:
-    before, wanted = bench.gadget(2, acm=True), bench.gadget(9, acm=True)
+    before, wanted = bench.gadget(2, acm=True, most=3), bench.gadget(9, acm=True, most=3)
     bench.fs.build(before)
     bench.fs.bind(NAME, bench.udcs[0])
     for number in count():
@@ -929,7 +943,7 @@ def a_teardown_killed_at_any_step_is_finished_by_the_next(bench: Bench) -> None:
 
 @promise
 def an_extension_killed_at_any_step_is_taken_down(bench: Bench) -> None:
-    before, wanted = bench.gadget(2, acm=True), bench.gadget(9, acm=True)
+    before, wanted = bench.gadget(2, acm=True, most=3), bench.gadget(9, acm=True, most=3)
     for number in count():
         bench.fs.build(before)
         bench.fs.bind(NAME, bench.udcs[0])

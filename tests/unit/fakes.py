@@ -429,22 +429,27 @@ class Bench:
         self.lun(lun).host_ejects()
 
     def lun(self, number: int) -> LunGroup:
-        return self.kernel.lun(NAME, f"mass_storage.{number // 8}", number % 8)
+        index, function = divmod(number, max(1, len(self._storage())))
+        return self.kernel.lun(NAME, f"mass_storage.{function}", index)
 
     def files(self) -> dict[int, str]:
         """Each LUN that the host could see, and the name of the disk in it."""
+        found, storage = {}, self._storage()
+        for function, luns in storage.items():
+            for lun in luns:
+                number = int(lun.partition(".")[2]) * len(storage) + int(function.partition(".")[2])
+                found[number] = Path(self.lun(number).file).name
+        return dict(sorted(found.items()))
+
+    def _storage(self) -> dict[str, list[str]]:
+        """The functions that have LUNs, and the LUNs of each."""
         top = ROOT / "usb_gadget" / NAME / "functions"
-        found = {}
         try:
             functions = self.kernel.directories(top)
         except OSError:
             return {}
-        for function in functions:
-            if function.startswith("mass_storage."):
-                for item in self.kernel.directories(top / function):
-                    number = 8 * int(function.partition(".")[2]) + int(item.partition(".")[2])
-                    found[number] = Path(self.lun(number).file).name
-        return dict(sorted(found.items()))
+        storage = [each for each in functions if each.startswith("mass_storage.")]
+        return {each: self.kernel.directories(top / each) for each in storage}
 
     @property
     def bound(self) -> str:

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 from gadgetd.configfs import ConfigFs
 from gadgetd.errors import GadgetError
 from gadgetd.usb.attributes import FUNCTION_ROWS, LUN_ROWS, TABLES
-from gadgetd.usb.gadget import Function, Gadget, Lun, compare
+from gadgetd.usb.gadget import Function, Gadget, Lun, compare, deal
 from gadgetd.usb.kernelfs import Kernel
 from tests.contract import configfs_contract as contract
 from tests.contract.configfs_contract import NAME, Bench, failure
@@ -356,10 +356,7 @@ files = st.sampled_from((None, *DISKS))
 def gadgets(draw: st.DrawFn) -> Gadget:
     count = draw(st.integers(1, 20))
     luns = [Lun(n, draw(files), draw(inquiries), draw(st.booleans())) for n in range(count)]
-    functions = [
-        Function(f"mass_storage.{start // 8}", tuple(luns[start : start + 8]))
-        for start in range(0, count, 8)
-    ]
+    functions = [*deal(luns, draw(st.integers(1, 7)))]
     if draw(st.booleans()):
         functions.append(Function("acm.usb0"))
     version = "".join(str(draw(st.integers(0, 9))) for _ in range(4))
@@ -450,7 +447,8 @@ class AnyOrder(RuleBasedStateMachine):
     def host_ejects(self, number: int, force: bool) -> None:
         assert self.standing is not None
         lun = self.standing.luns[number % len(self.standing.luns)]
-        host = self.kernel.lun(NAME, f"mass_storage.{lun.number // 8}", lun.number % 8)
+        index, function = divmod(lun.number, len(self.standing.storage))
+        host = self.kernel.lun(NAME, f"mass_storage.{function}", index)
         if force:
             host.locked = True
             self.fs.force_eject(NAME, lun.number)
@@ -489,13 +487,11 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.standing is not None
         luns = list(self.standing.luns)
         luns += [Lun(len(luns) + n, file, inquiry) for n, file in enumerate(files)]
-        functions = [
-            Function(f"mass_storage.{start // 8}", tuple(luns[start : start + 8]))
-            for start in range(0, len(luns), 8)
-        ]
+        storage = len(self.standing.storage)
+        functions = [*deal(luns, 7 if len(self.standing.luns) == storage else storage)]
+        if len(functions) > storage != len(self.standing.luns):
+            return  # The LUNs that there are would move.
         functions += [f for f in self.standing.functions if not f.luns]
-        if len(functions) > 6:
-            return
         wanted = self.standing._replace(functions=tuple(functions))
         assert compare(self.standing, wanted).extend
         self.fs.extend(wanted)

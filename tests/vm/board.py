@@ -29,7 +29,6 @@ WAIT_S = 60
 """Until something that gadgetd or a host does at once, on such a machine."""
 CHUNK = 1 << 16
 """Bytes that dd moves at once: a whole number of blocks of any disk."""
-LUNS_PER_FUNCTION = 8
 CONFIG = "/etc/gadgetd.yaml"
 TAIL = "a1b2c3d4"
 """The emulated board's serial number ends so."""
@@ -118,10 +117,10 @@ class LocalHost(HostShell):
         return all(Path(block.device).is_block_device() for block in blocks)
 
     def blocks(self) -> list[HostBlock]:
-        """The board's disks on this machine, in the order of function and LUN."""
+        """The board's disks on this machine, in the order of `disk_numbers`."""
         disks = (self._sys / "block").glob("sd*")
         found = [block for disk in disks if (block := self._block(disk))]
-        return sorted(found, key=lambda block: (block.function, block.lun))
+        return sorted(found, key=lambda block: (block.lun, block.function))
 
     def _block(self, disk: Path) -> HostBlock | None:
         # .../USB DEVICE/INTERFACE/hostH/targetH:0:0/H:0:0:LUN/block/sdX
@@ -387,11 +386,6 @@ class Board:
                 f"dd of={block.device} if={file} {place} seek={offset // CHUNK} conv=fsync,notrunc"
             )
             self.host.check(f"rm {file}")
-
-
-def lun_of(block: HostBlock) -> int:
-    """The number that gadgetd gives this LUN; the host counts anew in each function."""
-    return block.function * LUNS_PER_FUNCTION + block.lun
 
 
 def inquiry(name: str, tail: str = TAIL) -> str:

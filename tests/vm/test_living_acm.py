@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from emulator import Drive, HostBlock, MachineOptions, UartShell
-from tests.vm.board import WAIT_S, Board, inquiry, lun_of, until, yaml_file
+from tests.vm.board import WAIT_S, Board, inquiry, until, yaml_file
 from tests.vm.conftest import Bench
 from tests.vm.living import (
     FILES,
@@ -71,14 +71,14 @@ def cable(board: Board) -> Iterator[UartShell]:
 def test_the_disks_enumerate_as_without_it(board: Board, blocks: list[HostBlock]) -> None:
     assert [block.inquiry for block in blocks] == [inquiry("SD mmcblk0"), inquiry("NVMe nvme0n1")]
     assert [block.size_bytes for block in blocks] == SIZES
-    assert [(block.function, lun_of(block)) for block in blocks] == [(0, 0), (0, 1)]
+    assert [(block.function, block.lun) for block in blocks] == [(0, 0), (1, 0)]
     assert (blocks[0].id_vendor, blocks[0].id_product) == ("0a5c", "0104")
-    for name, want in (("bNumInterfaces", "3"), ("bDeviceClass", "00")):
+    for name, want in (("bNumInterfaces", "4"), ("bDeviceClass", "00")):
         assert board.host.check(f"cat /sys/bus/usb/devices/1-1/{name}").strip() == want
     drivers = board.host.check(
         "for each in /sys/bus/usb/devices/1-1:1.*/driver; do readlink $each; done"
     ).split()
-    assert [path.rpartition("/")[2] for path in drivers] == ["usb-storage", "cdc_acm", "cdc_acm"]
+    assert [path.rpartition("/")[2] for path in drivers] == [*["usb-storage"] * 2, *["cdc_acm"] * 2]
 
 
 def test_it_is_announced_on_both_consoles(board: Board) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from emulator import Drive, MachineOptions
+from emulator import Drive, MachineOptions, disk_numbers
 from gadgetd.disks.card_readers import POLL_MS
 from gadgetd.export.reconnect import LET_GO_S
-from tests.vm.board import BOOT_S, CHUNK, WAIT_S, Board, Pattern, inquiry, lun_of, until, yaml_file
+from tests.vm.board import BOOT_S, CHUNK, WAIT_S, Board, Pattern, inquiry, until, yaml_file
 from tests.vm.conftest import Boot
 from tests.vm.living import (
     FILES,
@@ -41,7 +41,7 @@ def test_with_slots_a_disk_comes_as_a_medium_inserted_while_the_host_writes(boot
     )
     until("the host sees the disk and an empty drive", lambda: len(board.host.blocks()) == 2)
     sd, empty = board.host.blocks()
-    assert [sd.lun, empty.lun] == [0, 1]
+    assert disk_numbers([sd, empty]) == [0, 1]
     assert empty.inquiry == inquiry("slot 1")
     expect_host_size(board, empty, 0)
     begin, since = mark(board), board.uart.line.position
@@ -66,7 +66,7 @@ def test_with_slots_a_disk_comes_as_a_medium_inserted_while_the_host_writes(boot
     board.check("gadgetd attach --yes")
     board.expect_event(since, event="disk", name="nvme1n1", lun=2)
     blocks = board.host.wait_for_blocks(3, WAIT_S)
-    assert [lun_of(block) for block in blocks] == [0, 1, 2]
+    assert disk_numbers(blocks) == [0, 1, 2]
     assert kernel_said(board, begin).count("USB disconnect") == 1
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from emulator import Drive, HostBlock, Machine, MachineOptions
-from tests.vm.board import CHUNK, WAIT_S, Board, Pattern, lun_of
+from emulator import Drive, HostBlock, Machine, MachineOptions, disk_numbers
+from tests.vm.board import CHUNK, WAIT_S, Board, Pattern
 from tests.vm.conftest import Bench
 from tests.vm.living import (
     FILES,
@@ -42,7 +42,7 @@ def board(bench: Bench, usb_host: str, request: pytest.FixtureRequest) -> Iterat
 @pytest.fixture
 def blocks(board: Board) -> list[HostBlock]:
     blocks = board.host.wait_for_blocks(2, WAIT_S)
-    assert [lun_of(block) for block in blocks] == [0, 1]
+    assert disk_numbers(blocks) == [0, 1]
     assert [block.size_bytes for block in blocks] == [SD_SIZE, NVME_SIZE]
     return blocks
 

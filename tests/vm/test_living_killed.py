@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from emulator import Drive, HostBlock, MachineOptions
+from emulator import Drive, HostBlock, MachineOptions, disk_numbers
 from gadgetd.export.reconnect import LET_GO_S
 from tests.vm import killer
-from tests.vm.board import BOOT_S, CHUNK, WAIT_S, Board, Pattern, lun_of, until
+from tests.vm.board import BOOT_S, CHUNK, WAIT_S, Board, Pattern, until
 from tests.vm.conftest import Bench
 from tests.vm.living import FILES, MIB, assert_host_undisturbed, mark, traffic
 
@@ -64,7 +64,7 @@ def expect_all_as_before(board: Board) -> list[HostBlock]:
     """Both disks are at the host, one daemon serves them, and nothing is left over."""
     # A daemon that died between two disks may have left the second one to wait for the host.
     blocks = board.host.wait_for_blocks(2, LET_GO_S + WAIT_S)
-    assert [lun_of(block) for block in blocks] == [0, 1]
+    assert disk_numbers(blocks) == [0, 1]
     assert [block.size_bytes for block in blocks] == SIZES
     until("a daemon answers", lambda: board.run("gadgetd status")[0] == 0)
     rows = board.exported()
@@ -72,13 +72,12 @@ def expect_all_as_before(board: Board) -> list[HostBlock]:
     top = "/sys/kernel/config/usb_gadget"
     for path, names in (
         (top, "gadgetd"),
-        (f"{top}/gadgetd/functions", "mass_storage.0"),
         (f"{top}/gadgetd/configs", "c.1"),
         (f"{top}/gadgetd/strings", "0x409"),
     ):
         assert board.check(f"ls {path}").split() == [names]
-    luns = board.check(f"ls -d {top}/gadgetd/functions/mass_storage.0/lun.*").split()
-    assert [path.rpartition("/")[2] for path in luns] == ["lun.0", "lun.1"]
+    luns = board.check(f"cd {top}/gadgetd/functions; ls -d */*").split()
+    assert luns == ["mass_storage.0/lun.0", "mass_storage.1/lun.0"]
     status, said = board.run("gadgetd run")
     assert status != 0
     assert "another one is running already" in said
@@ -92,10 +91,10 @@ def test_a_daemon_killed_at_twenty_instants_of_the_boot_exports_the_disks_in_the
     board: Board,
 ) -> None:
     expect_kills(board, AT_BOOT)
-    for block in expect_all_as_before(board):
-        pattern = Pattern(2_000_000 + lun_of(block), 2 * CHUNK)
+    for number, block in enumerate(expect_all_as_before(board)):
+        pattern = Pattern(2_000_000 + number, 2 * CHUNK)
         assert board.host_writes(block, 0, pattern)[0] == 0
-        name = ("mmcblk0", "nvme0n1")[lun_of(block)]
+        name = ("mmcblk0", "nvme0n1")[number]
         assert board.medium_digest(name, 0, pattern.size_bytes) == pattern.digest
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from emulator import Drive, HostBlock, MachineOptions
+from emulator import Drive, HostBlock, MachineOptions, disk_numbers
 from tests.vm.board import CHUNK, CONFIG, WAIT_S, Board, Pattern, inquiry, until
 from tests.vm.conftest import Bench
 from tests.vm.living import (
@@ -23,7 +23,7 @@ from tests.vm.living import (
 pytestmark = pytest.mark.emulated
 
 SD_SIZE, NVME_SIZE = 64 * MIB, 48 * MIB
-LUN = "/sys/kernel/config/usb_gadget/gadgetd/functions/mass_storage.0/lun"
+FUNCTION = "/sys/kernel/config/usb_gadget/gadgetd/functions/mass_storage"
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_disk_made_read_only_disturbs_no_other(board: Board, blocks: list[Host
         assert board.host_writes(nvme, 0, Pattern(1_000_000, CHUNK))[0] != 0
         board.expect_on_screen("read-only")
     assert writing.wrong_on_medium(board.machine.image_path("sd")) == []
-    assert board.check(f"cat {LUN}.0/ro {LUN}.1/ro").split() == ["0", "1"]
+    assert board.check(f"cat {FUNCTION}.[01]/lun.0/ro").split() == ["0", "1"]
     assert_host_undisturbed(board, begin)
     since = hang_up(board, "slots: 0\n")
     board.expect_event(since, event="disk", name="nvme0n1", read_only=False)
@@ -108,10 +108,10 @@ def test_a_change_of_a_disk_that_the_host_has_locked_waits_and_says_so(
     host_locks(board, blocks[1])
     since = hang_up(board, "disks:\n  - {kind: nvme, read_only: true}\n  - {kind: sd}\n")
     board.expect_on_both("a change of nvme0n1 waits: the host has locked the medium", since=since)
-    assert board.check(f"cat {LUN}.1/ro").strip() == "0"
+    assert board.check(f"cat {FUNCTION}.1/lun.0/ro").strip() == "0"
     board.host.check("killall sleep")
     board.expect_event(since, event="advice", active=False)
-    until("it is read-only", lambda: board.check(f"cat {LUN}.1/ro").strip() == "1")
+    until("it is read-only", lambda: board.check(f"cat {FUNCTION}.1/lun.0/ro").strip() == "1")
     assert_host_undisturbed(board, begin)
 
 
@@ -127,7 +127,7 @@ def test_an_excluded_disk_leaves_its_lun_empty_and_the_others_go_on(
         event = board.expect_event(since, event="disk", name="mmcblk0", lun=None)
         assert event["reason"] == f"excluded by {CONFIG}:2"
         expect_host_size(board, sd, 0)
-        assert board.check(f"cat {LUN}.0/file").strip() == ""
+        assert board.check(f"cat {FUNCTION}.0/lun.0/file").strip() == ""
         assert [row["lun"] for row in board.exported()] == [1]
         # It is the board's now.
         code = "import os; os.open('/dev/mmcblk0', os.O_RDONLY | os.O_EXCL)"
@@ -160,7 +160,7 @@ def test_a_new_label_reconnects_nothing(board: Board, blocks: list[HostBlock]) -
     with traffic(board, blocks[0]), traffic(board, blocks[1]):
         since = hang_up(board, label)
         board.expect_event(since, event="disk", name="mmcblk0", inquiry="a1b2c3d4 Boot disk")
-        shown = board.check(f"cat {LUN}.0/inquiry_string")
+        shown = board.check(f"cat {FUNCTION}.0/lun.0/inquiry_string")
         assert shown.strip("\n") == inquiry("Boot disk")
     assert_host_undisturbed(board, begin)
 
@@ -183,4 +183,4 @@ def test_a_new_usb_serial_number_waits_for_the_host_or_for_a_person_who_wants_it
     )
     assert writing.wrong_on_medium(board.machine.image_path("sd")) == []
     assert kernel_said(board, begin).count("USB disconnect") == 1
-    assert [block.lun for block in board.host.wait_for_blocks(2, WAIT_S)] == [0, 1]
+    assert disk_numbers(board.host.wait_for_blocks(2, WAIT_S)) == [0, 1]

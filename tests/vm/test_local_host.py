@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.board import LocalHost, Pattern, lun_of
+from emulator import disk_numbers
+from tests.vm.board import LocalHost, Pattern
 
 SERIAL = "10000000a1b2c3d4"
 USB = "devices/pci0000:00/0000:00:14.0/usb1/1-3"
@@ -56,13 +57,14 @@ def sysfs(tmp_path: Path) -> Path:
 
 def test_the_boards_disks_come_in_the_order_of_their_luns(sysfs: Path) -> None:
     blocks = LocalHost(SERIAL, sysfs).blocks()
-    assert [(block.name, lun_of(block)) for block in blocks] == [("sdd", 0), ("sdb", 1), ("sdc", 8)]
-    assert [block.ro for block in blocks] == [False, True, False]
-    assert blocks[1].size_bytes == 204800 * 512
-    assert blocks[1].logical_block_size == 4096
-    assert blocks[1].inquiry == "a1b2c3d4NVMe sdb        0.1 "
-    assert (blocks[1].model, blocks[1].address) == ("NVMe sdb", "0:0:0:1")
-    assert (blocks[1].id_vendor, blocks[1].product) == ("its idVendor", "its product")
+    names = [block.name for block in blocks]
+    assert [*zip(names, disk_numbers(blocks), strict=True)] == [("sdd", 0), ("sdc", 1), ("sdb", 2)]
+    assert [block.ro for block in blocks] == [False, False, True]
+    assert blocks[2].size_bytes == 204800 * 512
+    assert blocks[2].logical_block_size == 4096
+    assert blocks[2].inquiry == "a1b2c3d4NVMe sdb        0.1 "
+    assert (blocks[2].model, blocks[2].address) == ("NVMe sdb", "0:0:0:1")
+    assert (blocks[2].id_vendor, blocks[2].product) == ("its idVendor", "its product")
 
 
 def test_other_disks_of_this_machine_are_never_taken_for_the_boards(sysfs: Path) -> None:

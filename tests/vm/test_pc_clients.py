@@ -51,7 +51,7 @@ def row(pair: Pair, program: str, version: str, written: str) -> Iterator[None]:
 
 def assert_same(pair: Pair, disk: HostBlock) -> None:
     """The whole disk, as the PC reads it past its cache, is the image outside."""
-    name = NAMES[disk.lun]
+    name = NAMES[disk.function]
     digest = pair.board.medium_digest(name, 0, disk.size_bytes)
     dd = f"dd if={disk.device} bs=1M iflag=direct 2>/dev/null | sha256sum"
     assert pair.host.check(dd, CLIENT_S).split()[0] == digest

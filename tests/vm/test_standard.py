@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from emulator import HostBlock
+from emulator import HostBlock, disk_numbers
 from gadgetd import __version__
 from gadgetd.show import sign
-from tests.vm.board import BOOT_S, CHUNK, REVISION, WAIT_S, Board, Pattern, inquiry, lun_of, until
+from tests.vm.board import BOOT_S, CHUNK, REVISION, WAIT_S, Board, Pattern, inquiry, until
 from tests.vm.conftest import NVME_SIZE, SD_SIZE, WRITTEN_OUTSIDE, WRITTEN_OUTSIDE_AT
 
 ZEROS = hashlib.sha256(bytes(CHUNK)).hexdigest()
@@ -76,7 +76,7 @@ def test_the_boot_is_told_on_the_uart_in_lines_that_parse(board: Board) -> None:
 def test_the_host_sees_each_disk_as_it_is_on_the_board(
     board: Board, blocks: list[HostBlock], rows: list[Row]
 ) -> None:
-    assert [lun_of(block) for block in blocks] == [row["lun"] for row in rows]
+    assert disk_numbers(blocks) == [row["lun"] for row in rows]
     for block, row in zip(blocks, rows, strict=True):
         sys = f"/sys/block/{row['name']}"
         facts = board.check(f"cat {sys}/size {sys}/queue/logical_block_size {sys}/ro").split()
@@ -104,7 +104,7 @@ def test_sd_comes_before_nvme_with_names_a_person_can_tell_apart(blocks: list[Ho
     assert [block.size_bytes for block in blocks] == [SD_SIZE, NVME_SIZE]
     assert [block.logical_block_size for block in blocks] == [512, 512]
     assert not any(block.ro for block in blocks)
-    assert [(block.function, block.lun) for block in blocks] == [(0, 0), (0, 1)]
+    assert [(block.function, block.lun) for block in blocks] == [(0, 0), (1, 0)]
     assert blocks[0].usb_serial == "10000000a1b2c3d4"
     assert blocks[0].speed == "480"
 
@@ -213,7 +213,7 @@ def test_root_can_log_in_on_hdmis_second_console(board: Board) -> None:
 def test_a_half_typed_command_survives_the_daemons_lines(
     board: Board, blocks: list[HostBlock]
 ) -> None:
-    number = lun_of(blocks[-1])
+    number = disk_numbers(blocks)[-1]
     line = board.uart.line
     since = line.position
     # It comes while we type: the shell goes on reading meanwhile.

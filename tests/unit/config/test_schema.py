@@ -83,8 +83,8 @@ def values(value: Value) -> st.SearchStrategy[Any]:
             return st.sampled_from([str(word) for word in words])
         case Several(item=item):
             return values(item) | st.lists(values(item), min_size=1, unique=True)
-        case Named(words=words, text=text):
-            return st.sampled_from(words) | values(text)
+        case Named(words=words, other=other):
+            return st.sampled_from(words) | values(other)
         case Text(longest=longest, pattern=""):
             return texts(longest).filter(lambda text: text.lower() != "auto")
         case Text(pattern=pattern):

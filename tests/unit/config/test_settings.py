@@ -110,6 +110,7 @@ usb:
   product: It
   serial: "00ff"
   max_power_ma: 500
+  functions: 4
   acm: true
 slots: 2
 on_ejected: poweroff
@@ -140,7 +141,7 @@ writeback: {dirty_bytes: 1MiB, dirty_background_bytes: 65536}
     )
     assert config.exclude == (DiskMatch(max_size_bytes=8 << 20, line=14),)
     assert [getattr(config.usb, name) for name in config.usb._fields] == [
-        "fe980000.usb", 0x1209, 1, 0x0234, "Me", "It", "00ff", 500, True,
+        "fe980000.usb", 0x1209, 1, 0x0234, "Me", "It", "00ff", 500, 4, True,
     ]  # fmt: skip
     assert (config.slots, config.on_ejected, config.reinsert_after_s) == (2, "poweroff", 0.5)
     assert config.led == "led0"
@@ -361,6 +362,9 @@ ERRORS = [
     ("slots: " + "9" * 6000, 1, 8, "slots", "expected a whole number"),
     ("usb: {max_power_ma: 1}", 1, 21, "usb.max_power_ma", "from 2 to 500"),
     ("usb: {max_power_ma: 501}", 1, 21, "usb.max_power_ma", "too large"),
+    ("usb: {functions: 0}", 1, 18, "usb.functions", "from 1 to 15"),
+    ("usb: {functions: 16}", 1, 18, "usb.functions", "too large"),
+    ("usb: {functions: many}", 1, 18, "usb.functions", "auto or a whole number from 1 to 15"),
     ("usb: {vendor_id: 0x10000}", 1, 18, "usb.vendor_id", "expected 0x0000 to 0xffff"),
     ("usb: {vendor_id: 0a5c}", 1, 18, "usb.vendor_id", "lacks its 0x"),
     ("usb: {vendor_id: 0104}", 1, 18, "usb.vendor_id", "lacks its 0x"),

@@ -14,7 +14,18 @@ from gadgetd.export.choosing import assign, choose, choose_none, identity, lun_n
 from gadgetd.export.plan import Row, gadget, inquiry
 from gadgetd.status import Board
 from gadgetd.sysfs import natural_key
-from gadgetd.usb.gadget import ACM, NO_SERIAL, Changes, Function, Gadget, Lun, compare
+from gadgetd.usb.gadget import (
+    ACM,
+    NO_SERIAL,
+    Changes,
+    Function,
+    Gadget,
+    Lun,
+    as_it_stands,
+    compare,
+    deal,
+    lun_places,
+)
 
 BOARD = Board("Raspberry Pi Compute Module 4 Rev 1.1", "10000000a1b2c3d4")
 YAML = Path("/etc/gadgetd.yaml")
@@ -319,17 +330,57 @@ def test_the_serial_number_is_the_board_s_unless_configured() -> None:
     assert gadget(Config(usb=Usb(serial="")), BOARD, rows(1), "0.1").serial == ""
 
 
-@pytest.mark.parametrize("count", [1, 8, 9, 16, 17, 40])
-def test_functions_have_eight_luns_each(count: int) -> None:
-    functions = gadget(Config(), BOARD, rows(count), "0.1").functions
-    assert [function.name for function in functions] == [
-        f"mass_storage.{n}" for n in range((count + 7) // 8)
+@pytest.mark.parametrize(
+    ("count", "most", "each"),
+    [
+        (1, 7, [1]),
+        (2, 7, [1, 1]),
+        (7, 7, [1] * 7),
+        (8, 7, [2, 1, 1, 1, 1, 1, 1]),
+        (10, 5, [2, 2, 2, 2, 2]),
+        (4, 1, [4]),
+        (8, 1, [8]),
+        (9, 1, [5, 4]),  # A host looks at eight of one function.
+        (40, 7, [6, 6, 6, 6, 6, 5, 5]),
+        (56, 7, [8] * 7),
+        (57, 7, [8, 7, 7, 7, 7, 7, 7, 7]),
+    ],
+)
+def test_each_disk_has_a_function_and_beyond_the_most_they_share_evenly(
+    count: int, most: int, each: list[int]
+) -> None:
+    value = gadget(Config(), BOARD, rows(count), "0.1", most_functions=most)
+    assert [function.name for function in value.functions] == [
+        f"mass_storage.{n}" for n in range(len(each))
     ]
-    assert all(len(function.luns) == 8 for function in functions[:-1])
-    assert 1 <= len(functions[-1].luns) <= 8
-    luns = [lun for function in functions for lun in function.luns]
-    assert [lun.number for lun in luns] == list(range(count))
-    assert [lun.file for lun in luns] == [Path(f"/dev/nvme{n}n1") for n in range(count)]
+    assert [len(function.luns) for function in value.functions] == each
+    assert [lun.number for lun in value.luns] == list(range(count))
+    assert [lun.file for lun in value.luns] == [Path(f"/dev/nvme{n}n1") for n in range(count)]
+    # As the kernel's directories are read back.
+    there = {
+        function.name: [f"lun.{n}" for n in range(len(function.luns))]
+        for function in value.functions
+    }
+    assert lun_places(there) == {
+        lun.number: f"{function.name}/lun.{n}"
+        for function in value.functions
+        for n, lun in enumerate(function.luns)
+    }
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {"mass_storage.0": ["lun.0", "lun.5"]},
+        {"mass_storage.1": ["lun.0"]},
+        {"mass_storage.x": ["lun.0"]},
+        {"mass_storage.0": ["lun.0"], "mass_storage.1": ["lun.0", "lun.1"]},
+        {"mass_storage.0": [f"lun.{n}" for n in range(9)]},
+    ],
+)
+def test_luns_that_are_not_numbered_as_ours_are_none_of_ours(there: dict[str, list[str]]) -> None:
+    with pytest.raises(ValueError, match="LUNs"):
+        lun_places(there)
 
 
 def test_no_disk_and_no_slot_is_no_function() -> None:
@@ -403,21 +454,33 @@ def test_another_id_or_string_is_a_rebuild(field: str) -> None:
 def test_a_lun_that_differs_is_changed_in_place() -> None:
     first, second, third = STANDING.luns
     changed = (second._replace(read_only=True), third._replace(file=None))
-    luns = Function("mass_storage.0", (first, *changed))
-    assert compare(STANDING, STANDING._replace(functions=(luns, Function(ACM)))) == Changes(
-        luns=changed
-    )
+    functions = (*deal((first, *changed), 7), Function(ACM))
+    assert compare(STANDING, STANDING._replace(functions=functions)) == Changes(luns=changed)
 
 
 @pytest.mark.parametrize("count", [4, 9])
-def test_a_lun_more_is_an_extension_and_one_less_a_rebuild(count: int) -> None:
-    more = gadget(Config(usb=Usb(acm=True)), BOARD, rows(count), "0.1")
-    assert compare(STANDING, more) == Changes(extend=True)
-    assert compare(more, STANDING) == Changes(rebuild=True)
+@pytest.mark.parametrize("most", [1, 3, 7])
+def test_a_lun_more_is_an_extension_and_one_less_a_rebuild(count: int, most: int) -> None:
+    usb = Config(usb=Usb(acm=True))
+    before = gadget(usb, BOARD, rows(3), "0.1", most_functions=min(most, 3))
+    more = gadget(usb, BOARD, rows(count), "0.1", most_functions=most)
+    if (count, most) != (9, 1):
+        assert compare(before, more) == Changes(extend=True)
+    else:
+        assert compare(before, more) == Changes(rebuild=True), "two share what one has had"
+    assert compare(more, before) == Changes(rebuild=True)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 2)])
+def test_a_lun_that_is_to_be_in_another_function_is_a_rebuild(before: int, after: int) -> None:
+    one = gadget(Config(), BOARD, rows(4), "0.1", most_functions=before)
+    other = gadget(Config(), BOARD, rows(4), "0.1", most_functions=after)
+    assert compare(one, other) == Changes(rebuild=True)
+    assert compare(one, as_it_stands(other, one)) == Changes()
 
 
 def test_acm_is_added_by_extension_and_removed_by_rebuild() -> None:
-    plain = STANDING._replace(functions=STANDING.functions[:1])
+    plain = STANDING._replace(functions=STANDING.storage)
     assert compare(plain, STANDING) == Changes(extend=True)
     assert compare(STANDING, plain) == Changes(rebuild=True)
 

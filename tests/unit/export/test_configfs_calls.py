@@ -9,7 +9,7 @@ from tests.unit.export.test_exporter import CONFIG, bring_up, fill
 from tests.unit.fakes import Bench
 
 
-@pytest.mark.parametrize(("disks", "calls"), [(1, 20), (2, 26), (8, 62)])
+@pytest.mark.parametrize(("disks", "calls"), [(1, 20), (2, 28), (8, 76)])
 def test_a_reconcile_that_changes_nothing_reads_the_gadget_once(
     bench: Bench, disks: int, calls: int
 ) -> None:

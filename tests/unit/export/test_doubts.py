@@ -313,9 +313,9 @@ class TestACommandThatHangs:
         self, bench: Bench
     ) -> None:
         daemon = boot(bench, "mmcblk0", "nvme0n1")
-        bench.lun(0).locked = True
         bench.kernel.thread_busy = True
-        assert daemon._exporter.gadget.is_locked(1) is None
+        assert daemon._exporter.gadget.is_locked(0) is None
+        bench.lun(0).locked = True
         drive = of(daemon, "mmcblk0")
         daemon.by_hand.eject(drive, force=True)
         assert drive.torn

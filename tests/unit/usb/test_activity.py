@@ -68,6 +68,22 @@ def test_the_threads_of_all_functions_count(proc: Proc) -> None:
     assert activity.busy(9)
 
 
+def test_the_busiest_thread_tells(proc: Proc) -> None:
+    # A short read of one disk is not lost among many that are idle, and questions do not add up.
+    for pid in range(70, 77):
+        proc.thread(pid, 100)
+    activity = Activity(proc.path)
+    activity.look()
+    for pid in range(70, 77):
+        proc.thread(pid, 100 + POLLING)
+    assert not activity.busy(1)
+    assert activity.look() == POLLING
+    proc.thread(73, 101 + 2 * POLLING)
+    assert activity.busy(1)
+    assert activity.look() == POLLING + 1
+    assert activity.look() == 0
+
+
 def test_what_a_thread_did_before_it_was_found_is_no_use_now(proc: Proc) -> None:
     activity = Activity(proc.path)
     activity.look()

@@ -196,3 +196,14 @@ def test_nothing_is_bound_where_nothing_can_be(sys_udc: Path) -> None:
     assert bind_first(sys_udc, {}) == (None, "no USB device controller")
     add(sys_udc, "a")
     assert bind_first(sys_udc, {}, "b")[0] is None
+
+
+def test_the_endpoints_of_a_known_driver_are_known_and_of_others_not(sys_udc: Path) -> None:
+    for name, driver in (("fe980000.usb", "dwc2"), ("dummy_udc.0", "dummy_udc"), ("gone", "")):
+        path = add(sys_udc, name)
+        if driver:
+            (path / "device" / "driver").symlink_to(f"../../../bus/platform/drivers/{driver}")
+    found = {each.name: each for each in controllers.controllers(sys_udc)}
+    assert controllers.in_endpoints(found["fe980000.usb"]) == 7
+    assert controllers.in_endpoints(found["dummy_udc.0"]) is None
+    assert controllers.in_endpoints(found["gone"]) is None
