@@ -19,7 +19,7 @@ pytestmark = pytest.mark.emulated
 DISKS = 10
 NAMES = tuple(f"nvme{n}n1" for n in range(DISKS))
 STORAGE, ACM_CONTROL, ACM_DATA = "08/06/50/2", "02/02/01/1", "0a/00/00/2"
-"""Class, subclass, protocol and endpoints. Source: USB Mass Storage Class, Bulk Only 1.0; CDC 1.2."""
+"""Class, subclass, protocol, endpoints. Source: USB Mass Storage Class, Bulk Only 1.0; CDC 1.2."""
 
 
 @pytest.fixture(scope="module")
