@@ -120,11 +120,13 @@ class OwnGadget:
 
         The kernel has one answer for a controller that lacks endpoints and for one that is taken.
         """
-        functions = len(wanted.storage)
-        if (error.step, error.errno) != ("write UDC", errno.EBUSY):
+        fewer = len(wanted.storage) - 1
+        refused = (error.step, error.errno) == ("write UDC", errno.EBUSY)
+        # Not fewer than before, if a host would not see all LUNs of so few.
+        if not refused or not 0 < fewer < self._room:
             return False
-        self._room = max(1, functions - 1)
-        return functions > 1
+        self._room = fewer
+        return True
 
     def forget_room(self) -> None:
         """Begin anew with as many functions as there are LUNs."""

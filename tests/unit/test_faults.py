@@ -362,7 +362,7 @@ class TestTheHostIsLeftInPeace:
         mkdir = bench.kernel.mkdir
 
         def refusing(path: Path) -> None:
-            if path.name == "lun.1":
+            if path.name == "mass_storage.1":
                 raise OSError(errno.ENOMEM, "Cannot allocate memory")
             mkdir(path)
 

@@ -154,6 +154,19 @@ def test_a_change_that_no_number_of_functions_makes_work_is_not_tried_for_ever(
     assert len(bench.kernel.bus) == tried
 
 
+def test_more_luns_than_a_host_sees_of_the_functions_that_there_are_is_an_error(
+    bench: Bench,
+) -> None:
+    bench.kernel.udcs[CONTROLLER].in_endpoints = 1
+    fill(bench, *DISKS[:9])
+    exporter = bench.exporter()
+    exporter.prepare()
+    outcome = reconcile(exporter, bench)
+    assert outcome.error is not None
+    assert "cannot carry so many functions" in outcome.error.message
+    assert bench.kernel.bus == []
+
+
 # What an earlier gadgetd has left: all LUNs in one function.
 
 

@@ -271,7 +271,7 @@ class TestACommandThatDoesNotEnd:
 
     def test_another_disk_that_comes_waits_and_disconnects_nobody(self, bench: Bench) -> None:
         daemon = boot(bench, "mmcblk0", "nvme0n1")
-        bench.kernel.thread_busy = True
+        bench.kernel.busy_functions = {"mass_storage.1"}
         fails(bench)
         bus = list(bench.kernel.bus)
         bench.add("nvme1n1")
