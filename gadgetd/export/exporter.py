@@ -25,7 +25,15 @@ from gadgetd.export.own_gadget import NAME, OwnGadget
 from gadgetd.export.plan import gadget, inquiry
 from gadgetd.export.retry import RefusedChange, Unusable
 from gadgetd.status import Board
-from gadgetd.usb.gadget import Changes, Gadget, Lun, UsbIdentity, as_it_stands, compare
+from gadgetd.usb.gadget import (
+    LUNS_PER_FUNCTION,
+    Changes,
+    Gadget,
+    Lun,
+    UsbIdentity,
+    as_it_stands,
+    compare,
+)
 
 
 class Exporter:
@@ -153,6 +161,8 @@ class Exporter:
         udc = config.usb.udc if config.usb.udc != AUTO else ""
         elsewhere = udc not in ("", self.udc)
         disconnects = bool(self.udc) and (changes.extend or changes.rebuild or elsewhere)
+        if disconnects and len(wanted.storage) > self.gadget.room:
+            self._refused.rule_out(wanted, _no_room(self.gadget.room))
         refused = self._refused.covers(wanted)
         done = done._replace(wants_gadget=True)
         allowed = disconnects and not refused and may_disconnect()
@@ -296,3 +306,11 @@ class Exporter:
 
 def _layout(config: Config) -> tuple[object, ...]:
     return config.slots, config.usb.functions
+
+
+def _no_room(functions: int) -> GadgetError:
+    return GadgetError(
+        f"the controller has endpoints for {functions} mass_storage functions, and a host sees"
+        f" {LUNS_PER_FUNCTION} disks in each",
+        hint="fewer disks or slots",
+    )

@@ -32,7 +32,7 @@ class OwnGadget:
         """The LUNs that the host can see, empty ones included."""
         self.identity: UsbIdentity | None = None
         """What tells a host that it is ours."""
-        self._room = MOST_FUNCTIONS
+        self.room = MOST_FUNCTIONS
         """How many mass_storage functions the controller carries, as far as it has refused more."""
         self.before_removal: Callable[[], None] = lambda: None
         """Called when a gadget is off the bus and about to be removed."""
@@ -72,9 +72,9 @@ class OwnGadget:
     @property
     def note(self) -> str:
         """Why this controller, or why none, in words; and what the kernel refused to bind there."""
-        if not self.udc or self._room == MOST_FUNCTIONS:
+        if not self.udc or self.room == MOST_FUNCTIONS:
             return self._why
-        return f"{self._why}; mass_storage functions that it has endpoints for: {self._room}"
+        return f"{self._why}; mass_storage functions that it has endpoints for: {self.room}"
 
     def take_over(self) -> Gadget | None:
         """Mount configfs; give the gadget that an earlier run left bound, and remove others."""
@@ -108,12 +108,12 @@ class OwnGadget:
     def most_functions(self, usb: Usb) -> int:
         """Tell how many mass_storage functions the disks may be spread over."""
         if usb.functions != AUTO:
-            return min(usb.functions, self._room)
+            return min(usb.functions, self.room)
         named = usb.udc if usb.udc != AUTO else self.udc
         found = (each for each in self.controllers() if named in ("", each.name))
         known = [count for each in found if (count := controllers.in_endpoints(each))]
         room = min(known, default=MOST_FUNCTIONS) - _ACM_ENDPOINTS * usb.acm
-        return max(1, min(room, self._room))
+        return max(1, min(room, self.room))
 
     def can_share(self, wanted: Gadget, error: GadgetError) -> bool:
         """Tell whether the gadget may be bound after all if its disks share fewer functions.
@@ -123,14 +123,14 @@ class OwnGadget:
         fewer = len(wanted.storage) - 1
         refused = (error.step, error.errno) == ("write UDC", errno.EBUSY)
         # Not fewer than before, if a host would not see all LUNs of so few.
-        if not refused or not 0 < fewer < self._room:
+        if not refused or not 0 < fewer < self.room:
             return False
-        self._room = fewer
+        self.room = fewer
         return True
 
     def forget_room(self) -> None:
         """Begin anew with as many functions as there are LUNs."""
-        self._room = MOST_FUNCTIONS
+        self.room = MOST_FUNCTIONS
 
     def read_back(self) -> Gadget | None:
         """Read what stands; None if that is nothing, or not finished."""

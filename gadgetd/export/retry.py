@@ -42,6 +42,11 @@ class RefusedChange:
         self._times = self._times + 1 if self._shape == shape(wanted) else 1
         self.error, self._shape, self._since = error, shape(wanted), self._clock()
 
+    def rule_out(self, wanted: Gadget, error: GadgetError) -> None:
+        """Note a change that is known to be refused, so that it is not even tried."""
+        self.refuse(wanted, error)
+        self._times = 2
+
     def changed(self, wanted: Gadget, standing: Gadget | None) -> None:
         """Note that nothing was refused. If what stands is another gadget, that counts as if."""
         left = compare(standing, wanted)
