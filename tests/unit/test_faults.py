@@ -404,7 +404,7 @@ class TestTheHostIsLeftInPeace:
         assert daemon.status.phase is Phase.EXPORTED
         (row,) = [row for row in daemon.status.disks if row.disk.name == "nvme0n1"]
         assert row.lun is None
-        assert "lun.1/file" in row.reason
+        assert "mass_storage.1/lun.0/file" in row.reason
 
     @pytest.mark.parametrize("slots", [0, 2])
     def test_one_that_arrives_likewise(

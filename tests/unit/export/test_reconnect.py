@@ -162,9 +162,9 @@ def test_without_a_disk_no_process_is_looked_at(
     daemon = bench.daemon()
     counts: list[float] = []
 
-    def count() -> int:
+    def count() -> list[int]:
         counts.append(bench.clock())
-        return 0
+        return []
 
     monkeypatch.setattr(daemon.reconnect._activity, "_count", count)
     assert bench.loop.run_for(10) > 15  # The host is there, and could eject.
