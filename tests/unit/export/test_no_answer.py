@@ -324,3 +324,58 @@ def test_an_unbind_that_is_late_is_no_refusal(
     bench.loop.run_for(1)
     assert bench.files() == {0: "mmcblk0", 1: "nvme0n1", 2: "nvme1n1"}
     assert daemon.status.problem is None
+
+
+class TestTheOthers:
+    """Each has a function of its own, and that of the NVMe disk is busy."""
+
+    @pytest.fixture
+    def daemon(self, bench: Bench) -> Daemon:
+        bench.configure("slots: 1\n")
+        daemon = boot(bench, "mmcblk0", "nvme0n1")
+        bench.kernel.busy_functions = {"mass_storage.1"}
+        ask(bench, daemon, "eject", disk="nvme0n1")
+        assert bench.kernel.behind
+        return daemon
+
+    def test_are_ejected_and_inserted(self, bench: Bench, daemon: Daemon) -> None:
+        answers = ask(bench, daemon, "eject", disk="mmcblk0")
+        bench.loop.settle()
+        assert answers == [{"ok": True}]
+        assert lives(daemon)["mmcblk0"] == "ejected"
+        assert ask(bench, daemon, "insert", disk="mmcblk0") == [{"ok": True}]
+        assert bench.files() == {0: "mmcblk0", 1: "nvme0n1", 2: ""}
+
+    def test_are_seen_to_be_ejected_by_the_host(self, bench: Bench, daemon: Daemon) -> None:
+        host_ejects(bench, 0)
+        bench.loop.run_for(5)
+        assert lives(daemon)["mmcblk0"] == "ejected"
+        assert not daemon.status.safe_to_unplug
+
+    def test_are_changed(self, bench: Bench, daemon: Daemon) -> None:
+        bench.configure("slots: 1\ndisks:\n  - kind: emmc\n    read_only: true\n  - kind: nvme\n")
+        daemon.reload()
+        assert bench.lun(0).read_only
+        assert daemon.status.phase is Phase.EXPORTED
+
+    def test_leave(self, bench: Bench, daemon: Daemon) -> None:
+        bench.remove("mmcblk0")
+        bench.loop.settle()
+        assert bench.files() == {0: "", 1: "nvme0n1", 2: ""}
+        assert lives(daemon)["mmcblk0"] == "gone"
+
+    @pytest.mark.usefixtures("daemon")
+    def test_come_into_a_slot(self, bench: Bench) -> None:
+        bench.add("nvme1n1")
+        bench.loop.settle()
+        assert bench.files() == {0: "mmcblk0", 1: "nvme0n1", 2: "nvme1n1"}
+
+    def test_are_named_in_no_word_about_it(self, bench: Bench, daemon: Daemon) -> None:
+        bench.loop.run_for(PATIENCE_S * 2)
+        words = "nvme0n1 does not answer: a command of the host's has not come to its end"
+        assert words in advice(daemon)
+        assert "one of" not in advice(daemon)
+        bench.kernel.thread_goes_on()
+        bench.loop.run_for(5)
+        assert bench.files() == {0: "mmcblk0", 1: "", 2: ""}
+        assert lives(daemon) == {"mmcblk0": "idle", "nvme0n1": "ejected"}
