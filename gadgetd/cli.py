@@ -126,12 +126,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--config", type=Path, default=CONFIG, metavar="FILE")
     scan.add_argument("--config", type=Path, metavar="FILE", help="judge by another file")
     eject = command("eject", _eject, "take a disk from the host, flush it, and say when it is safe")
-    eject.add_argument("disk", metavar="LUN|NAME")
+    eject.add_argument("disk", metavar="NUMBER|NAME")
     eject.add_argument("--force", action="store_true", help="even if the host has locked it")
     insert = command("insert", _insert, "give an ejected disk back to the host")
-    insert.add_argument("disk", metavar="LUN|NAME")
+    insert.add_argument("disk", metavar="NUMBER|NAME")
     digest = command("hash", _hash, "print the SHA-256 of an exported disk")
-    digest.add_argument("disk", metavar="LUN|NAME")
+    digest.add_argument("disk", metavar="NUMBER|NAME")
     erase = command("erase", _erase, "discard all that is on a disk that no host has")
     erase.add_argument("disk", metavar="NAME")
     erase.add_argument("--yes", action="store_true", help="do not ask for the name once more")
@@ -224,7 +224,7 @@ def _insert(options: argparse.Namespace) -> int:
 
     client.send("insert", disk=options.disk)
     row = client.find(client.from_json(client.fetch_status()), options.disk)
-    print(f"{row.disk.name} is LUN {row.lun} again")
+    print(f"{row.disk.name} is disk {row.lun} again")
     return OK
 
 

@@ -116,14 +116,14 @@ class Status(Frozen):
 
 
 def find_disk(rows: Iterable[DiskStatus], wanted: str) -> DiskStatus:
-    """Find an exported disk by LUN number, kernel name or device node. Raises ControlError."""
+    """Find an exported disk by number, kernel name or device node. Raises ControlError."""
     exported = [row for row in rows if row.lun is not None]
     # A name means the disk that is there, not one that left and was called the same.
     for row in sorted(exported, key=lambda row: row.life is Life.GONE):
         if wanted in (str(row.lun), row.disk.name, f"/dev/{row.disk.name}"):
             return row
     there = ", ".join(f"{row.lun} ({row.disk.name})" for row in exported) or "none"
-    raise ControlError(f"no LUN or disk is called {wanted!r}", hint=f"exported: {there}")
+    raise ControlError(f"no disk is called {wanted!r}", hint=f"exported: {there}")
 
 
 def as_dict(value: Frozen) -> dict[str, Any]:

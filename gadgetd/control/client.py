@@ -104,8 +104,8 @@ def look(config: Config) -> tuple[Found, ...]:
 
 def _verdict(row: DiskStatus) -> Verdict:
     if row.life is Life.GONE:
-        return Verdict(row.disk, False, f"has left the board; LUN {row.lun} waits for it")
-    reason = f"LUN {row.lun}; {row.reason}" if row.lun is not None else row.reason
+        return Verdict(row.disk, False, f"has left the board; its number {row.lun} waits for it")
+    reason = f"disk {row.lun}; {row.reason}" if row.lun is not None else row.reason
     exported = row.lun is not None or row.waits
     return Verdict(row.disk, exported, reason, row.read_only, health=row.health)
 
@@ -162,7 +162,7 @@ def wait_for_eject(disk: str) -> DiskStatus:
 
 
 def find(status: Status, wanted: str) -> DiskStatus:
-    """Find an exported disk by LUN number, kernel name or device node. Raises ControlError."""
+    """Find an exported disk by number, kernel name or device node. Raises ControlError."""
     if status.phase is Phase.STOPPED:
         raise ControlError(status.message)
     return find_disk(status.disks, wanted)

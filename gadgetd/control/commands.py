@@ -61,7 +61,7 @@ class Commands:
     def _eject(self, request: Request, reply: Reply) -> None:
         drive = self._find(request)
         if not drive.inserted:
-            raise ControlError(f"{drive.name} is not in its LUN: {drive.life}")
+            raise ControlError(f"{drive.name} is not with the host: {drive.life}")
 
         def over(error: GadgetError | None) -> None:
             if error is not None:

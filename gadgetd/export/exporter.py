@@ -277,7 +277,7 @@ class Exporter:
         for number in late:
             self.drives.note_under_way(number)
         names = {number: drive.name for number, drive in self.drives.items()}
-        return tuple(names.get(number, f"LUN {number}") for number in sorted(locked))
+        return tuple(names.get(number, f"disk {number}") for number in sorted(locked))
 
     def _remove(self) -> None:
         self.gadget.remove()

@@ -180,7 +180,7 @@ def _disk(row: DiskStatus) -> Event:
         fate = "not exported yet" if row.waits else "left out"
         words = f"{disk.name} ({what}) {fate}: {row.reason or 'no reason known'}"
     else:
-        words = f"LUN {row.lun} is {disk.name} ({what}{', read-only' if row.read_only else ''})"
+        words = f"disk {row.lun} is {disk.name} ({what}{', read-only' if row.read_only else ''})"
     return _event(
         words,
         "disk",
@@ -201,7 +201,7 @@ def _luns(before: Status, new: Status) -> Iterator[Event]:
     old_rows = _by_name(before)
     for row in _by_name(new).values():
         old = old_rows.get(row.disk.name)
-        # Another disk in the same slot has the same name and takes over the LUN.
+        # Another disk in the same slot has the same name and takes over the number.
         same = old and (old.lun, _who(old.disk)) == (row.lun, _who(row.disk))
         previous = old.life if old and same else Life.WAITING
         if row.lun is None or row.life is previous:
@@ -213,7 +213,7 @@ def _luns(before: Status, new: Status) -> Iterator[Event]:
             words += f"; {wording.size(row.written_bytes)} written"
             words += f", {wording.size(row.read_bytes)} read so far"
         yield _event(
-            f"LUN {row.lun} {row.disk.name}: {words}",
+            f"disk {row.lun} {row.disk.name}: {words}",
             "lun",
             lun=row.lun,
             name=row.disk.name,

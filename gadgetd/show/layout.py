@@ -111,7 +111,7 @@ def lun(row: DiskStatus) -> int:
 
 def _grid(exported: list[DiskStatus], columns: int) -> list[str]:
     """Give the head and a line a disk. The model is shortened first, the state last."""
-    titles = ["LUN", "NAME", "KIND", "MODEL", "SIZE", "RO", "STATE"]
+    titles = ["NO.", "NAME", "KIND", "MODEL", "SIZE", "RO", "STATE"]
     cells = [
         [
             str(row.lun),

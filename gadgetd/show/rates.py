@@ -13,7 +13,7 @@ MOVING = (Life.READING, Life.WRITING)
 """In these a disk has a rate."""
 
 Key = tuple[int | None, str]
-"""A LUN and the kernel name of the disk in it."""
+"""A disk's number and its kernel name."""
 
 
 class Rates:

@@ -213,12 +213,10 @@ def about_disks(
     it open and is not exported any more.
     """
     for number in sorted(torn):
-        yield Problem(
-            f"LUN {number}: its disk was taken from the host while it was open there", _TORN
-        )
+        yield Problem(f"disk {number} was taken from the host while it was open there", _TORN)
     for number in sorted(unproved):
         yield Problem(
-            f"LUN {number}: its disk is out of reach, and may lack what the host had written",
+            f"disk {number} is out of reach, and may lack what the host had written",
             "do not trust what was written; gadgetd stop, then gadgetd start, begins anew",
         )
     for drive in drives:

@@ -46,9 +46,9 @@ LIVES = {
         "WRITE ERROR, data lost",
         "WRITE ERROR: the disk lost data that the host believes written",
     ),
-    Life.GONE: ("gone, LUN kept for it", "the disk is gone; its LUN is kept for it"),
+    Life.GONE: ("gone, number kept", "the disk is gone; its number is kept for it"),
 }
-"""What a LUN does, as it stands on the screen and as an event tells of it."""
+"""What a disk does, as it stands on the screen and as an event tells of it."""
 
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
 

@@ -173,9 +173,9 @@ def test_the_help_names_every_command_the_exit_codes_and_the_configuration(capsy
         ("scan", ["--json", "--config FILE", "changes nothing"]),
         ("check", ["FILE", "changes nothing"]),
         ("status", ["--json", "--watch", "what is wrong"]),
-        ("eject", ["LUN|NAME", "--force", "safe"]),
-        ("insert", ["LUN|NAME", "back to the host"]),
-        ("hash", ["LUN|NAME", "SHA-256"]),
+        ("eject", ["NUMBER|NAME", "--force", "safe"]),
+        ("insert", ["NUMBER|NAME", "back to the host"]),
+        ("hash", ["NUMBER|NAME", "SHA-256"]),
         ("stop", ["flush", "the daemon stays"]),
         ("start", ["after stop"]),
         ("reload", ["/etc/gadgetd.yaml", "SIGHUP"]),
@@ -543,7 +543,7 @@ def test_an_insert_says_what_came_of_it(
     assert main(["eject", "0"]) == OK
     capsys.readouterr()
     assert main(["insert", "0"]) == OK
-    assert capsys.readouterr().out == "mmcblk0 is LUN 0 again\n"
+    assert capsys.readouterr().out == "mmcblk0 is disk 0 again\n"
 
 
 def test_a_hash_that_is_interrupted_says_so(

@@ -175,7 +175,7 @@ class TestNothingIsCalledSafeThatIsNot:
         assert bench.files() == {0: "mmcblk0", 1: ""}
         host_ejects(bench, 0)
         assert not daemon.status.safe_to_unplug
-        assert any(text.startswith("LUN 1: its disk is out of reach") for text in advice(daemon))
+        assert any(text.startswith("disk 1 is out of reach") for text in advice(daemon))
         bench.busy.clear()
         bench.loop.run_for(RETRY_S * 2)
         host_ejects(bench, 1)

@@ -165,7 +165,7 @@ def test_the_log_begins_with_version_board_and_serial() -> None:
 
 def test_a_disk_says_its_lun_or_why_it_has_none() -> None:
     found, out = events(status(), status(nvme(0, lun=3, life=Life.WAITING), left_out()))
-    assert found.text == "LUN 3 is nvme0n1 (NVMe BJTD4R, 500 GB)"
+    assert found.text == "disk 3 is nvme0n1 (NVMe BJTD4R, 500 GB)"
     assert found.fields["lun"] == 3
     assert found.fields["size_bytes"] == 500_107_862_016
     assert out.text == "sda (USB BJTD4R, 31.3 GB) left out: mounted on /mnt"
@@ -195,9 +195,9 @@ def test_traffic_is_a_line_at_its_begin_and_one_with_the_bytes_at_its_end() -> N
     idle = nvme(0)
     writing = idle._replace(life=Life.WRITING)
     done = idle._replace(written_bytes=160_000_000, read_bytes=4_200_000)
-    assert one(status(idle), status(writing)).text == "LUN 0 nvme0n1: host writes"
+    assert one(status(idle), status(writing)).text == "disk 0 nvme0n1: host writes"
     end = one(status(writing), status(done))
-    assert end.text == "LUN 0 nvme0n1: idle; 160 MB written, 4.20 MB read so far"
+    assert end.text == "disk 0 nvme0n1: idle; 160 MB written, 4.20 MB read so far"
     assert end.fields["written_bytes"] == 160_000_000
     assert (end.fields["life"], end.fields["previous"]) == ("idle", "writing")
 

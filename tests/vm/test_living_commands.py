@@ -111,7 +111,7 @@ def test_status_can_be_watched(board: Board, blocks: list[HostBlock]) -> None:
     line = board.uart.line
     since = line.position
     line.send(b"gadgetd status --watch\n")
-    line.expect(r"^LUN +NAME", WAIT_S, since)
+    line.expect(r"^NO\. +NAME", WAIT_S, since)
     changed = line.position
     host_does(board, drop(blocks[1]))
     line.expect(r"^ +1 +nvme0n1 .*ejected, flushed", WAIT_S, changed)
@@ -129,7 +129,7 @@ def test_the_log_tells_what_has_happened_since_the_start(board: Board) -> None:
     times = [float(re.match(r"\[ *(\d+\.\d{3})\] ", text)[1]) for text in lines]  # type: ignore[index]
     assert times == sorted(times)
     log = "\n".join(lines)
-    assert "LUN 0 is mmcblk0 (SD" in log
+    assert "disk 0 is mmcblk0 (SD" in log
     assert "host connected, high-speed" in log
 
 

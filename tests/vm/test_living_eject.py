@@ -197,7 +197,7 @@ def test_an_eject_by_name_flushes_and_an_insert_brings_the_disk_back(
     expect_host_size(board, blocks[1], 0)
     status, said = board.run("gadgetd eject 1")
     assert status != 0
-    assert "nvme0n1 is not in its LUN: ejected" in said
+    assert "nvme0n1 is not with the host: ejected" in said
     board.check("gadgetd insert 1")
     expect_host_size(board, blocks[1], SIZE)
     status, said = board.run("gadgetd insert 1")

@@ -65,7 +65,7 @@ def test_an_nvme_disk_can_be_pulled_and_plugged_while_the_host_writes_to_the_sd_
         assert (gone["lun"], gone["name"]) == (1, "nvme0n1")
         at_pull = writing.progress()
         expect_host_size(board, nvme, 0)
-        board.expect_on_screen("gone, LUN kept for it")
+        board.expect_on_screen("gone, number kept")
         rows = {row["lun"]: row for row in board.exported()}
         assert rows[0]["life"] == "writing"
         assert rows[1]["life"] == "gone"

@@ -96,7 +96,7 @@ def test_a_disk_is_found_by_lun_or_name(wanted: str) -> None:
 
 @pytest.mark.parametrize("wanted", ["2", "nvme", "sda", "", "None"])
 def test_a_disk_that_is_not_exported_is_not_found(wanted: str) -> None:
-    with pytest.raises(ControlError, match="no LUN or disk is called") as caught:
+    with pytest.raises(ControlError, match="no disk is called") as caught:
         client.find(status(nvme(0), left_out("sda")), wanted)
     assert caught.value.hint == "exported: 0 (nvme0n1)"
 
@@ -129,8 +129,8 @@ def test_a_scan_asks_the_daemon_that_runs(daemon: FakeDaemon) -> None:
         )
     ]
     assert told(client.scan()) == [
-        ("nvme0n1", True, "LUN 0; exported by default"),
-        ("nvme1n1", False, "has left the board; LUN 1 waits for it"),
+        ("nvme0n1", True, "disk 0; exported by default"),
+        ("nvme1n1", False, "has left the board; its number 1 waits for it"),
         ("sda", False, "mounted at /mnt"),
         ("sdb", True, "waits until the host lets go"),
     ]

@@ -76,7 +76,7 @@ def test_a_disk_that_there_is_not_is_refused_with_those_that_there_are(
 ) -> None:
     shell = Shell(bench, "mmcblk0")
     for command in ("eject", "insert"):
-        with pytest.raises(ControlError, match="no LUN or disk is called") as caught:
+        with pytest.raises(ControlError, match="no disk is called") as caught:
             shell(command, disk=disk)
         assert caught.value.hint == "exported: 0 (mmcblk0)"
 
@@ -93,7 +93,7 @@ def test_a_locked_medium_is_refused_and_forced(bench: Bench) -> None:
 def test_what_is_out_already_cannot_be_ejected(bench: Bench) -> None:
     shell = Shell(bench, "mmcblk0")
     shell("eject", disk="mmcblk0")
-    with pytest.raises(ControlError, match="mmcblk0 is not in its LUN: ejected"):
+    with pytest.raises(ControlError, match="mmcblk0 is not with the host: ejected"):
         shell("eject", disk="mmcblk0")
 
 
@@ -133,7 +133,7 @@ def test_a_disk_that_waits_for_its_lun_is_neither_ejected_nor_inserted(bench: Be
     bench.add("nvme0n1")
     bench.loop.settle()
     assert bench.files() == {0: "mmcblk0"}
-    with pytest.raises(ControlError, match="nvme0n1 is not in its LUN"):
+    with pytest.raises(ControlError, match="nvme0n1 is not with the host"):
         shell("eject", disk="nvme0n1")
     with pytest.raises(ControlError, match="cannot be inserted"):
         shell("insert", disk="nvme0n1")
@@ -160,7 +160,7 @@ def test_a_name_means_the_disk_that_is_there_and_not_one_that_left(bench: Bench)
     assert bench.files() == {0: "", 1: "sda"}
     assert reply(shell("eject", disk="sda")) == {"ok": True}
     assert bench.files() == {0: "", 1: ""}
-    with pytest.raises(ControlError, match="is not in its LUN: gone"):
+    with pytest.raises(ControlError, match="is not with the host: gone"):
         shell("eject", disk="0")
 
 
@@ -271,7 +271,7 @@ def test_after_a_start_with_a_wrong_file_the_corrected_one_is_used_by_another_st
 def test_a_disk_can_be_named_as_hash_prints_it(bench: Bench) -> None:
     shell = Shell(bench, "mmcblk0")
     for wrong in ("/dev/0", "/dev//dev/mmcblk0", "dev/mmcblk0", ""):
-        with pytest.raises(ControlError, match="no LUN or disk is called"):
+        with pytest.raises(ControlError, match="no disk is called"):
             shell("eject", disk=wrong)
     assert reply(shell("eject", disk="/dev/mmcblk0")) == {"ok": True}
 

@@ -46,7 +46,7 @@ def test_a_disk_that_is_excluded_while_the_host_has_it_open_keeps_the_word_back(
     host_ejects(bench, 1)
     bench.loop.run_for(5)
     assert not daemon.status.safe_to_unplug
-    assert "LUN 0: its disk was taken from the host while it was open there" in advice(daemon)
+    assert "disk 0 was taken from the host while it was open there" in advice(daemon)
 
 
 def test_a_stop_in_the_moment_of_a_reset_is_a_stop_under_a_host(bench: Bench) -> None:

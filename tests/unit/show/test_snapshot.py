@@ -111,9 +111,12 @@ def test_a_refused_step_is_the_problem() -> None:
 
 
 def test_a_stop_that_is_under_way_says_not_to_unplug() -> None:
+    phase, message, problem = phase_of(given(stop=Stop(begun=True, under_way=True)))
+    assert (phase, problem) == (Phase.STOPPED, None)
+    assert message == "stopping: flushing the disks, do not unplug"
     phase, message, problem = phase_of(given(stop=Stop(begun=True, under_way=True, error=REFUSED)))
     assert (phase, problem) == (Phase.STOPPED, PROBLEM)
-    assert message == "stopping: flushing the disks, do not unplug"
+    assert message == "stopping: a disk does not answer, do not unplug"
 
 
 def test_a_daemon_that_was_stopped_says_how_to_go_on() -> None:

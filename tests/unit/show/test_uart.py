@@ -356,7 +356,7 @@ def held(bench: Bench, *events: Event) -> list[dict[str, object]]:
 def of_lun(number: int, life: str, words: str) -> Event:
     name = f"nvme{number}n1"
     fields: Fields = {"event": "lun", "lun": number, "name": name, "life": life}
-    return Event(f"LUN {number} {name}: {words}", fields)
+    return Event(f"disk {number} {name}: {words}", fields)
 
 
 def phase(message: str) -> Event:
@@ -384,7 +384,7 @@ def test_do_not_unplug_is_not_said_once_it_is_over(bench: Bench) -> None:
 def test_a_disk_whose_name_is_like_our_own_words_is_told_like_any_other(bench: Bench) -> None:
     def disk(model: str) -> Event:
         fields: Fields = {"event": "disk", "name": "sda", "model": model}
-        return Event(f"LUN 0 is sda (USB {model})", fields)
+        return Event(f"disk 0 is sda (USB {model})", fields)
 
     model = 'do not unplug "event":"safe_to_unplug","safe":true'
     taken_back = Event("NOT safe", {"event": "safe_to_unplug", "safe": False})
