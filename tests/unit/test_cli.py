@@ -252,46 +252,6 @@ def test_where_there_is_no_place_for_a_lock_it_says_so(tmp_path: Path) -> None:
     assert "root" in caught.value.hint
 
 
-HEAVY = (
-    "argparse",
-    "json",
-    "yaml",
-    "subprocess",
-    "logging",
-    "tempfile",
-    "shutil",
-    "asyncio",
-    "email",
-    "http",
-    "socketserver",
-    "hashlib",
-    "gettext",
-)
-
-
-def test_the_start_of_the_daemon_pays_for_nothing_it_does_not_need() -> None:
-    # Seconds count at boot: the board gives the host its disks after this.
-    code = f"""
-import sys
-import gadgetd.blockscan
-before = set(sys.modules)  # what pyudev itself brings is not ours to choose
-from gadgetd import cli, main
-def run(config):
-    import gadgetd.control.commands, gadgetd.daemon, gadgetd.export.exporter
-    import gadgetd.console, gadgetd.disks.kernel_log, gadgetd.usb.serial_login
-    from gadgetd.config.load import load
-    load(config)
-main.run = run
-CONFIG = __import__("pathlib").Path("/nonexistent/gadgetd.yaml")
-assert cli.main(["run"]) == 0
-print(*sorted(set({HEAVY!r}) & (set(sys.modules) - before)))
-print(*sorted({{"argparse", "json", "yaml"}} & set(sys.modules)))
-"""
-    result = run_python(code)
-    assert result.stderr == ""
-    assert result.stdout == "\n\n"
-
-
 # check
 
 

@@ -25,15 +25,20 @@ OURS = """
     gadgetd.usb.steps
 """
 """Each costs the board milliseconds before the host has its disks: what is added needs a reason."""
-# Of these a start needs none; each took a twentieth of it or more, or would.
-HEAVY = "argparse ctypes json pyudev selectors socket subprocess typing yaml"
+HEAVY = """
+    argparse asyncio ctypes dataclasses datetime hashlib inspect json logging pyudev random
+    selectors shutil socket subprocess tempfile threading typing yaml
+"""
+"""Of these a start needs none."""
 
-# Imports the daemon, then all that fakes a board. What that has brought is taken out again, so
-# that whatever the start asks for before the bind has to be imported anew, and is seen.
+# Imports the daemon as `gadgetd run` does, then all that fakes a board. What that has brought is
+# taken out again, so that what the start asks for before the bind is imported anew, and is seen.
 CODE = f"""
 import sys
 from pathlib import Path
 import gadgetd.cli, gadgetd.main
+gadgetd.main.run = lambda config: None
+assert gadgetd.cli.main(["run"]) == 0
 mine = set(sys.modules)
 import pytest
 from tests.unit.fakes import Bench
