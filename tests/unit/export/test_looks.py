@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +21,10 @@ class Looks:
         self.bench = bench
         bench.add("mmcblk0")
         bench.add("nvme0n1")
-        self.thread = bench.proc / "4711"
-        self.thread.mkdir()
-        (self.thread / "comm").write_text("file-storage\n")
+        self.threads = [bench.proc / "4711", bench.proc / "4712"]
+        for thread in self.threads:
+            thread.mkdir()
+            (thread / "comm").write_text("file-storage\n")
         self.wake_ups = 0
         self.wake(100)
         self.daemon = bench.daemon()
@@ -39,9 +41,10 @@ class Looks:
         setattr(drives, "look", counted)  # noqa: B010 - mypy knows it for a method
 
     def wake(self, times: int) -> None:
-        """Have the gadget's thread served that many steps of the host's commands."""
+        """Have each function's thread woken so often, by the steps of the host's commands."""
         self.wake_ups += times
-        (self.thread / "status").write_text(f"voluntary_ctxt_switches:\t{self.wake_ups}\n")
+        for thread in self.threads:
+            (thread / "status").write_text(f"voluntary_ctxt_switches:\t{self.wake_ups}\n")
 
     def in_s(self, seconds: float) -> int:
         """Let time pass; how many looks there were."""
@@ -90,7 +93,7 @@ def test_an_eject_between_a_look_and_its_end_is_noticed_with_the_next_tick(looks
 
 def test_questions_for_media_are_a_look_each_and_no_more(looks: Looks) -> None:
     for _ in range(5):
-        looks.wake(2)  # one a disk
+        looks.wake(1)
         assert looks.in_s(2.0) == 1
 
 
@@ -103,7 +106,7 @@ def test_a_write_is_followed_until_it_has_moved_the_counters(looks: Looks) -> No
 
 
 def test_a_write_too_short_to_tell_from_a_question_is_noticed_all_the_same(looks: Looks) -> None:
-    looks.wake(2)
+    looks.wake(1)
     looks.in_s(TICK_S * 1.1)
     looks.bench.traffic("mmcblk0", written=4096)
     looks.in_s(LOOK_S + TICK_S)
@@ -111,7 +114,6 @@ def test_a_write_too_short_to_tell_from_a_question_is_noticed_all_the_same(looks
 
 
 def test_where_no_thread_is_known_each_tick_is_a_look(looks: Looks) -> None:
-    for file in looks.thread.iterdir():
-        file.unlink()
-    looks.thread.rmdir()
+    for thread in looks.threads:
+        shutil.rmtree(thread)
     assert looks.in_s(10 * TICK_S) >= 9
