@@ -389,7 +389,12 @@ class GadgetGroup(Group):
         # One answer to all: bound already, unknown, taken, nothing to bind, too much to bind.
         if self.udc or udc is None or udc.gadget is not None or not self.configs.complete():
             refuse(errno.EBUSY)
-        if self.configs.in_endpoints() > udc.in_endpoints:
+        without = self.configs.without_endpoints(udc.in_endpoints)
+        if without is not None:
+            # The thread of a function that is not bound ends, and closes what it had open.
+            for lun in without.groups.values():
+                if isinstance(lun, LunGroup):
+                    lun.file = ""
             refuse(errno.EBUSY)
         self.udc, udc.gadget = name, self
 
@@ -554,15 +559,16 @@ class ConfigsGroup(Group):
     def complete(self) -> bool:
         return bool(self.groups) and all(each.links for each in self.all())
 
-    def in_endpoints(self) -> int:
-        return max(
-            sum(
-                each.in_endpoints
-                for each in config.links.values()
-                if isinstance(each, FunctionGroup)
-            )
-            for config in self.all()
-        )
+    def without_endpoints(self, in_endpoints: int) -> FunctionGroup | None:
+        """Give the first function for which there are none left."""
+        for config in self.all():
+            left = in_endpoints
+            for each in config.links.values():
+                if isinstance(each, FunctionGroup):
+                    left -= each.in_endpoints
+                    if left < 0:
+                        return each
+        return None
 
 
 class ConfigGroup(Group):

@@ -190,6 +190,9 @@ class Exporter:
             if not self.udc and not self.gadget.bind(udc):
                 return done._replace(waits=Waits.CONTROLLER)
         except GadgetError as error:
+            if not self.udc:
+                # Functions that could not be bound are emptied by the kernel, not by a host.
+                self._remove()
             if self.gadget.can_share(wanted, error):
                 return self._apply(done, config, may_disconnect)
             self.gadget.forget_room()  # It was not for want of it, and no host is disturbed.

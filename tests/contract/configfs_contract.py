@@ -550,6 +550,16 @@ def more_functions_than_endpoints_are_ebusy(bench: Bench) -> None:
 
 
 @promise
+def a_function_without_endpoints_is_emptied_and_no_other(bench: Bench) -> None:
+    # Each of nine has one; source: fsg_bind ends the thread of the tenth, fsg_main_thread closes.
+    bench.fs.build(bench.gadget(20, most=10))
+    with refused_in_words(errno.EBUSY, "write UDC"):
+        bench.fs.bind(NAME, bench.udcs[0])
+    empty = [number for number in range(20) if bench.fs.lun_file(NAME, number) is None]
+    assert empty == [9, 19]
+
+
+@promise
 def a_second_unbind_is_enodev(bench: Bench) -> None:
     bench.fs.build(bench.gadget())
     with refused(errno.ENODEV):

@@ -59,7 +59,7 @@ def expect_disks(board: Board, blocks: list[HostBlock], functions: int) -> None:
     assert [block.size_bytes for block in blocks] == [(16 + n) * MIB for n in range(len(blocks))]
     # Each is the one that its name says: the bytes, and not only the size.
     for block, name in zip(blocks, names, strict=True):
-        pattern = Pattern(block.size_bytes // MIB, CHUNK)
+        pattern = Pattern(1_000_000 + block.size_bytes // MIB, CHUNK)
         assert board.host_writes(block, 0, pattern)[0] == 0
         assert board.medium_digest(name, 0, CHUNK) == pattern.digest
 

@@ -10,6 +10,7 @@ from gadgetd.config.settings import Config, Usb
 from gadgetd.configfs import ConfigFs
 from gadgetd.export.outcome import Waits
 from gadgetd.export.own_gadget import NAME
+from gadgetd.status import Life
 from tests.fake_configfs import ROOT
 from tests.unit.export.test_exporter import bring_up, fill, reconcile, start
 from tests.unit.fakes import CONTROLLER, Bench
@@ -77,6 +78,8 @@ def test_what_the_kernel_does_not_bind_is_tried_with_fewer_and_said(bench: Bench
     exporter = start(bench)
     assert luns_each(bench) == [2, 2, 2]
     assert bench.files() == dict(enumerate(DISKS[:6]))
+    assert [drive.life for drive in exporter.drives.in_order] == [Life.WAITING] * 6
+    assert all(drive.inserted for drive in exporter.drives.values())
     assert exporter.gadget.note == (
         "the only controller; mass_storage functions that it has endpoints for: 3"
     )
@@ -131,6 +134,8 @@ def test_a_controller_that_is_taken_is_no_reason_to_share_for_good(bench: Bench)
         assert outcome.error is not None
         assert "cannot carry so many functions" in outcome.error.message
     assert not exporter.udc
+    assert not exporter.all_ejected
+    assert [drive.life for drive in exporter.drives.in_order] == [Life.WAITING] * 3
     bench.kernel.udcs[CONTROLLER].in_endpoints = 7
     bring_up(exporter, bench)
     assert luns_each(bench) == [1, 1, 1]
