@@ -42,8 +42,10 @@ def run(config: Path) -> None:
     dirty_limits.remember()
     daemon.start()
     # The host looks at its disks while we import what they did not have to wait for.
+    from gadgetd import oom
     from gadgetd.console import Panel
 
+    oom.set_score(oom.LAST)
     panel = Panel(loop, board.model, led_memory=LED_MEMORY)
     daemon.go_on(panel)
     from gadgetd.control.commands import Commands

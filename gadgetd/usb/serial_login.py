@@ -79,6 +79,11 @@ class Login:
         except OSError:
             self._later()  # No getty here, or no memory for it.
             return
+        # Imported here: it is asked for by few, and after the disks.
+        from gadgetd import oom
+
+        # What a person starts there is no daemon.
+        oom.set_score(oom.ORDINARY, self._proc / str(self._pid))
         self._pidfd = os.pidfd_open(self._pid)
         self._loop.watch(self._pidfd, self._on_end)
 

@@ -16,7 +16,7 @@ COMMON = """
     from functools import partial
     from pathlib import Path
     import pytest
-    from gadgetd import console, main
+    from gadgetd import console, main, oom
     from gadgetd.control import commands, server
     from gadgetd.disks import dirty_limits
     from gadgetd.disks.flush import Flush
@@ -32,6 +32,8 @@ COMMON = """
     patch.setattr(main, "BlockScan", lambda: bench.scan)
     patch.setattr(main, "LOCK", path / "run" / "lock")
     patch.setattr(main, "Exporter", lambda *_: bench.exporter())
+    (path / "oom_score_adj").touch()
+    patch.setattr(oom, "set_score", partial(oom.set_score, process=path))
     patch.setattr(server, "Server", partial(server.Server, path=socket))
     patch.setattr(main, "KernelLog", lambda: bench.log)
     for name in ("remember", "put_back"):
@@ -128,6 +130,16 @@ def test_sighup_reads_the_configuration_again(tmp_path: Path) -> None:
             told.append(status()["disks"][0]["read_only"])
         """,
     ) == [["slot"], True]
+
+
+def test_the_kernel_is_to_end_anything_else_first(tmp_path: Path) -> None:
+    assert run(
+        tmp_path,
+        """
+        def scenario():
+            told.append((path / "oom_score_adj").read_text())
+        """,
+    ) == ["-999"]
 
 
 def test_stop_and_start_over_the_socket(tmp_path: Path) -> None:
