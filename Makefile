@@ -23,7 +23,7 @@ help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
 	@echo 'make host        be the USB host of the board that runs; ARGS=eject, ARGS=--help, BOARD=...'
 	@echo 'make test        linters, unit tests, tests on the emulated CM4'
-	@echo 'make lint        ruff, mypy, who imports whom, dead code, shellcheck;  make test-unit, make test-vm: one part, ARGS for pytest'
+	@echo 'make lint        ruff, mypy, who imports whom, dead code, shellcheck, licences;  make test-unit, make test-vm: one part, ARGS for pytest'
 	@echo 'make soak        the tests with chance in them, over and over; ARGS="--minutes 5"'
 	@echo 'make mutants     changes the code and looks which tests notice; hours, goes on where it was; ARGS=export/drive'
 	@echo 'make board-report ARGS="--board /dev/ttyUSB0": what a real board does, written down'
@@ -111,6 +111,7 @@ lint: setup
 	'$(cache)/venv/bin/lint-imports' --no-cache && \
 	$(python) -m vulture && \
 	$(python) -m tests.lint_workflows && \
+	$(python) -m tests.lint_licences && \
 	echo "linted in $$(($$(date +%s) - start)) s"
 
 lock: setup
