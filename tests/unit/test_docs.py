@@ -83,7 +83,7 @@ def test_the_first_example_exports_every_disk_of_the_emulated_board(page: str) -
     assert all(verdict.exported for verdict in choose([Found(disk) for disk in EMULATED], config))
 
 
-@pytest.mark.parametrize("page", ["reliability.md"])
+@pytest.mark.parametrize("page", ["reliability.md", "security.md"])
 def test_each_test_that_is_said_to_hold_something_is_there(page: str) -> None:
     named = set(re.findall(r"`(test_[a-z0-9_]+)`", (DOCS / page).read_text()))
     files = [path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py")]
