@@ -40,7 +40,8 @@ pytest_add_cli_args=
 pytest_add_cli_args_test_selection=
     {tests}
 use_git_change_detection=false
-timeout_constant=20
+timeout_multiplier=2
+timeout_constant=15
 """
 """Those that end or refuse each call of a scene in turn are left out: they take half a minute."""
 SURVIVED, NO_TEST = 0, 33
@@ -82,9 +83,9 @@ def workspace(part: str) -> Path:
                 )
             else:
                 shutil.copy(path, home / name)
-        tests = "\n    ".join(files_of(part))
-        (home / "setup.cfg").write_text(SETTINGS.format(part=part, tests=tests))
         key.write_text(digest.hexdigest())
+    tests = "\n    ".join(files_of(part))
+    (home / "setup.cfg").write_text(SETTINGS.format(part=part, tests=tests))
     return home
 
 

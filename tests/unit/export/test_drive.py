@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from gadgetd.disks.counters import Counters
 from gadgetd.disks.disk import Disk, Kind, Verdict
 from gadgetd.disks.hold import Hold, hold
-from gadgetd.export.drive import QUIET_S, UNWRITTEN, Drive, Signal
-from gadgetd.status import Life
+from gadgetd.disks.kernel_log import IoError
+from gadgetd.export.drive import QUIET_S, UNWRITTEN, Drive, Signal, all_ejected
+from gadgetd.status import DiskStatus, Life
 
 MIB = 1 << 20
 
@@ -308,3 +309,107 @@ def test_in_any_order_of_events_the_totals_grow_and_the_word_is_true(
     if drive.flush is not None:
         drive.end_flush(seen, now)
     drive.release()
+
+
+# What is made of several drives, and of the kernel's log.
+
+
+def ejected(disk: Disk) -> Drive:
+    drive = make(disk)
+    drive.signal(Signal.EJECT)
+    drive.signal(Signal.FLUSH_DONE)
+    assert life_of(drive) is Life.EJECTED
+    return drive
+
+
+def test_all_are_ejected_if_one_is_and_none_is_with_the_host(disk: Disk) -> None:
+    out, gone, there = ejected(disk), make(disk), make(disk)
+    gone.signal(Signal.LEFT)
+    assert all_ejected([out])
+    assert all_ejected([out, gone])
+    assert not all_ejected([]), "there is nothing to unplug"
+    assert not all_ejected([gone]), "it was pulled, and not ejected"
+    assert not all_ejected([out, there])
+    assert not all_ejected([there])
+    flushing = make(disk)
+    flushing.signal(Signal.EJECT)
+    assert not all_ejected([out, flushing])
+
+
+def test_one_that_was_taken_by_force_keeps_the_word_back_from_all(disk: Disk) -> None:
+    out, torn = ejected(disk), ejected(disk)
+    torn.torn = True
+    assert not all_ejected([out, torn])
+    torn.begin_anew()
+    assert all_ejected([out, torn])
+
+
+def test_errors_are_counted_of_this_disk_while_it_is_there(drive: Drive) -> None:
+    read, write = IoError("mmcblk0", True), IoError("mmcblk0", False)
+    assert not drive.note_errors([IoError("nvme0n1", False)])
+    assert (drive.io_errors, drive.write_errors) == (0, False)
+    assert not drive.note_errors([read])
+    assert drive.note_errors([write, read])
+    assert not drive.note_errors([read])
+    assert (drive.io_errors, drive.write_errors) == (4, True)
+    drive.release()
+    assert not drive.note_errors([write]), "another may have its name"
+    assert drive.io_errors == 4
+
+
+def test_a_flush_that_is_outdated_twice_is_still_followed_by_another(drive: Drive) -> None:
+    drive.observe(Counters(0, MIB), 1.0)
+    drive.start_flush()
+    drive.outdate_flush()
+    drive.end_flush(Counters(0, MIB), 2.0)
+    drive.outdate_flush()
+    assert drive.wants_flush(2.0, host_ready=True)
+
+
+def test_the_row_that_is_shown_has_what_the_drive_is(disk: Disk) -> None:
+    drive = Drive(3, Verdict(disk, True, "why"), "inquiry", None, 0.0, read_only=True)
+    drive.signal(Signal.HOST_READY)
+    drive.start_counting(Counters(), 10.0)
+    drive.observe(Counters(4 * MIB, 2 * MIB), 12.0)
+    assert drive.to_status() == DiskStatus(
+        disk,
+        3,
+        reason="why",
+        read_only=True,
+        inquiry="inquiry",
+        life=Life.WRITING,
+        read_bytes=4 * MIB,
+        written_bytes=2 * MIB,
+        rate_bytes_s=3 * MIB,
+    )
+    drive.signal(Signal.EJECT)
+    assert drive.to_status().rate_bytes_s == 0
+
+
+def test_a_drive_is_writable_unless_it_is_said_to_be_read_only(drive: Drive) -> None:
+    assert drive.read_only is False
+
+
+def test_what_the_board_itself_reads_is_not_the_hosts_and_what_is_written_is(drive: Drive) -> None:
+    drive.board_readers = 1
+    drive.observe(Counters(MIB, 0), 1.0)
+    assert (drive.total, life_of(drive)) == (Counters(), Life.IDLE)
+    drive.observe(Counters(2 * MIB, 3 * MIB), 2.0)
+    assert (drive.total, life_of(drive)) == (Counters(0, 3 * MIB), Life.WRITING)
+
+
+def test_a_host_that_has_read_just_now_is_not_quiet_yet(drive: Drive) -> None:
+    drive.start_counting(Counters(), 10.0)
+    drive.observe(Counters(MIB, 0), 10.5)
+    drive.observe(Counters(MIB, 0), 11.0)
+    assert life_of(drive) is Life.READING
+    drive.observe(Counters(MIB, 0), 10.5 + QUIET_S)
+    assert life_of(drive) is Life.IDLE
+
+
+def test_a_flush_that_fails_puts_what_was_written_in_doubt(drive: Drive) -> None:
+    failing(drive)
+    drive.observe(Counters(0, MIB), 1.0)
+    drive.start_flush()
+    assert drive.end_flush(Counters(0, MIB), 2.0)
+    assert (drive.io_errors, drive.write_errors) == (1, True)
