@@ -107,13 +107,12 @@ class OwnGadget:
 
     def most_functions(self, usb: Usb) -> int:
         """Tell how many mass_storage functions the disks may be spread over."""
-        if usb.functions != AUTO:
-            return min(usb.functions, self.room)
+        asked = usb.functions if usb.functions != AUTO else MOST_FUNCTIONS
         named = usb.udc if usb.udc != AUTO else self.udc
         found = (each for each in self.controllers() if named in ("", each.name))
         known = [count for each in found if (count := controllers.in_endpoints(each))]
         room = min(known, default=MOST_FUNCTIONS) - _ACM_ENDPOINTS * usb.acm
-        return max(1, min(room, self.room))
+        return max(1, min(room, self.room, asked))
 
     def can_share(self, wanted: Gadget, error: GadgetError) -> bool:
         """Tell whether the gadget may be bound after all if its disks share fewer functions.

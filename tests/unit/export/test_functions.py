@@ -72,6 +72,13 @@ def test_as_many_as_are_configured_at_most(bench: Bench, functions: int, each: l
     assert luns_each(bench) == each
 
 
+def test_more_than_dwc2_has_fifos_for_are_not_made_though_configured(bench: Bench) -> None:
+    be_a("dwc2", bench)
+    fill(bench, *DISKS[:8])
+    start(bench, config(15))
+    assert luns_each(bench) == [2, 1, 1, 1, 1, 1, 1]
+
+
 def test_what_the_kernel_does_not_bind_is_tried_with_fewer_and_said(bench: Bench) -> None:
     bench.kernel.udcs[CONTROLLER].in_endpoints = 3
     fill(bench, *DISKS[:6])
