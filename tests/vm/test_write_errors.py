@@ -21,8 +21,11 @@ pytestmark = pytest.mark.emulated
 
 TAKEN = "nvme0n1 does not take all that the host writes, and was taken from it"
 TIMES = 5
-WITHIN_S = 1.0
-"""Of the first error, the sentence stands on both consoles."""
+WITHIN_S = 2.0
+"""Of the first error, the sentence stands on both consoles: of an emulated board that shares two
+cores with as many others."""
+CLOCKS_S = 0.1
+"""How well the two clocks are compared: /proc/uptime counts hundredths."""
 
 
 def write_and_flush(board: Board, disk: HostBlock) -> int:
@@ -38,8 +41,14 @@ def times(log: str, text: str) -> list[float]:
 
 
 def errors_at(board: Board) -> list[float]:
-    """Give when the kernel logged that a write was lost."""
-    return times(board.check("dmesg"), ".*error, dev nvme0n1,.*WRITE")
+    """Give when the kernel logged that a write was lost, by the clock of gadgetd's log.
+
+    That of the kernel's log may be half a second ahead of it.
+    """
+    said = board.check('read -r now _ </proc/uptime; echo "tests: it is $now" >/dev/kmsg; dmesg')
+    (marked,) = times(said, "tests: it is ")[-1:]
+    ahead_s = marked - float(said.rpartition("tests: it is ")[2].split()[0])
+    return [at - ahead_s for at in times(said, ".*error, dev nvme0n1,.*WRITE")]
 
 
 def put_back(board: Board, since: int) -> None:
@@ -55,8 +64,8 @@ def assert_the_flush_fails(board: Board) -> None:
         assert write_and_flush(board, bad) != 0
         board.expect_event(since, event="advice", active=True, message=TAKEN)
         after_s = times(board.check("gadgetd log"), TAKEN)[-1] - errors_at(board)[before]
-        print(f"told {after_s:.3f} s after the first error")
-        assert after_s < WITHIN_S
+        print(f"told {after_s:.2f} s after the first error")
+        assert -CLOCKS_S < after_s < WITHIN_S
         board.expect_on_screen(TAKEN)
         put_back(board, since)
 
