@@ -66,27 +66,49 @@ class Result(NamedTuple):
 
 
 def workspace(part: str) -> Path:
-    """Where a part's copy of the checkout is, made anew if its code or its tests have changed."""
-    digest = hashlib.sha256()
-    for name in (f"gadgetd/{part}.py", *files_of(part)):
-        digest.update((CHECKOUT / name).read_bytes())
+    """Where a part's copy of the checkout is, made anew if its code has changed.
+
+    If its tests have, only what they did not notice before is tried again: tests are added.
+    """
     home = Path(os.environ["GADGETD_CACHE"]) / "mutants" / part.replace("/", "-")
-    key = home / "key"
-    if not key.exists() or key.read_text() != digest.hexdigest():
+    if not is_current(home / "code", f"gadgetd/{part}.py"):
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
+        is_current(home / "code", f"gadgetd/{part}.py")
+    if not is_current(home / "tests-key", *files_of(part)):
         for name in COPIED:
-            path = CHECKOUT / name
+            path, ignored = CHECKOUT / name, shutil.ignore_patterns("__pycache__", ".*")
             if path.is_dir():
-                shutil.copytree(
-                    path, home / name, ignore=shutil.ignore_patterns("__pycache__", ".*")
-                )
+                shutil.copytree(path, home / name, ignore=ignored, dirs_exist_ok=True)
             else:
                 shutil.copy(path, home / name)
-        key.write_text(digest.hexdigest())
+        forget_survivors(home, part)
     tests = "\n    ".join(files_of(part))
     (home / "setup.cfg").write_text(SETTINGS.format(part=part, tests=tests))
     return home
+
+
+def is_current(key: Path, *names: str) -> bool:
+    """Whether a key is that of these files; if not, and there is a place for it, it is now."""
+    digest = hashlib.sha256(b"".join((CHECKOUT / name).read_bytes() for name in names)).hexdigest()
+    if key.exists() and key.read_text() == digest:
+        return True
+    if key.parent.exists():
+        key.write_text(digest)
+    return False
+
+
+def forget_survivors(home: Path, part: str) -> None:
+    """Have mutmut try again what no test noticed, with what it now finds of the tests."""
+    meta = home / "mutants" / "gadgetd" / f"{part}.py.meta"
+    if meta.exists():
+        known = json.loads(meta.read_text())
+        codes = known["exit_code_by_key"]
+        known["exit_code_by_key"] = {
+            name: None if code in (SURVIVED, NO_TEST) else code for name, code in codes.items()
+        }
+        meta.write_text(json.dumps(known))
+        (home / "mutants" / "mutmut-stats.json").unlink(missing_ok=True)
 
 
 def mutmut(home: Path, *arguments: str) -> str:

@@ -413,3 +413,16 @@ def test_a_flush_that_fails_puts_what_was_written_in_doubt(drive: Drive) -> None
     drive.start_flush()
     assert drive.end_flush(Counters(0, MIB), 2.0)
     assert (drive.io_errors, drive.write_errors) == (1, True)
+
+
+def test_times_begin_when_the_drive_does(disk: Disk) -> None:
+    drive = Drive(0, Verdict(disk, True, "why"), "inquiry", None, 5.0)
+    assert (drive.changed_at, drive.written_at) == (5.0, 5.0)
+
+
+@pytest.mark.parametrize("signal", Signal)
+def test_only_what_is_out_is_open_nowhere(drive: Drive, signal: Signal) -> None:
+    drive.opened = drive.reset = True
+    drive.signal(signal)
+    kept = signal not in (Signal.EJECT, Signal.LEFT)
+    assert (drive.opened, drive.reset) == (kept, kept)
