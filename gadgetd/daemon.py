@@ -247,7 +247,7 @@ class Daemon:
             self.outcome = self.outcome._replace(error=error)
             self._alarms.set("retry", RETRY_S, self.reconcile, keep=True)  # Else ticks put it off.
         self._flushing.begin_due()
-        if self.outcome.waits is Waits.IDLE and self.reconnect.allowed():
+        if self.outcome.waits is Waits.IDLE and not self.outcome.error and self.reconnect.allowed():
             self.reconcile()
         self._show()
         self.reconnect.look()
