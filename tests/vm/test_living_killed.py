@@ -19,7 +19,9 @@ pytestmark = pytest.mark.emulated
 
 KILLER = "/usr/lib/killer.py"
 LOG = "/tmp/kills"
-AT_BOOT, IN_TRAFFIC = 20, 30
+AT_BOOT, IN_TRAFFIC = 8, 10
+LONG_AT_BOOT, LONG_IN_TRAFFIC = 20, 30
+"""With --long; each kill is some three seconds."""
 MOST_S = 2.0
 """The daemon starts in half of it, so as many kills hit its start as its life."""
 SEED = random.randrange(1 << 32)
@@ -33,11 +35,20 @@ def delays(count: int, most_s: float) -> str:
 
 
 @pytest.fixture(scope="module")
-def board(bench: Bench) -> Iterator[Board]:
+def counts(request: pytest.FixtureRequest) -> tuple[int, int]:
+    """How often it is killed from the first process of the boot on, and in traffic."""
+    if request.config.getoption("--long"):
+        return LONG_AT_BOOT, LONG_IN_TRAFFIC
+    return AT_BOOT, IN_TRAFFIC
+
+
+@pytest.fixture(scope="module")
+def board(bench: Bench, counts: tuple[int, int]) -> Iterator[Board]:
     """A board whose daemon is killed again and again from the first process of its boot on."""
-    print(f"seed {SEED}: {delays(AT_BOOT, MOST_S)}")
+    at_boot = delays(counts[0], MOST_S)
+    print(f"seed {SEED}: {at_boot}")
     sd, nvme = SIZES
-    hook = f"mount -t tmpfs tmpfs /tmp\npython3 -S -I {KILLER} {LOG} {delays(AT_BOOT, MOST_S)} &\n"
+    hook = f"mount -t tmpfs tmpfs /tmp\npython3 -S -I {KILLER} {LOG} {at_boot} &\n"
     options = MachineOptions(
         sd=Drive(sd),
         nvme=(Drive(nvme),),
@@ -87,10 +98,10 @@ def expect_all_as_before(board: Board) -> list[HostBlock]:
     return blocks
 
 
-def test_a_daemon_killed_at_twenty_instants_of_the_boot_exports_the_disks_in_the_end(
-    board: Board,
+def test_a_daemon_killed_again_and_again_in_the_boot_exports_the_disks_in_the_end(
+    board: Board, counts: tuple[int, int]
 ) -> None:
-    expect_kills(board, AT_BOOT)
+    expect_kills(board, counts[0])
     for number, block in enumerate(expect_all_as_before(board)):
         pattern = Pattern(2_000_000 + number, 2 * CHUNK)
         assert board.host_writes(block, 0, pattern)[0] == 0
@@ -98,16 +109,17 @@ def test_a_daemon_killed_at_twenty_instants_of_the_boot_exports_the_disks_in_the
         assert board.medium_digest(name, 0, pattern.size_bytes) == pattern.digest
 
 
-def test_a_host_that_writes_notices_nothing_of_thirty_kills(board: Board) -> None:
-    print(f"seed {SEED}: {delays(IN_TRAFFIC, MOST_S)}")
+def test_a_host_that_writes_notices_nothing_of_many_kills(
+    board: Board, counts: tuple[int, int]
+) -> None:
+    in_traffic = delays(counts[1], MOST_S)
+    print(f"seed {SEED}: {in_traffic}")
     sd, nvme = board.host.wait_for_blocks(2, WAIT_S)
     begin = mark(board)
     board.host.check(f"rm -f {LOG}")
     with traffic(board, sd) as on_sd, traffic(board, nvme) as on_nvme:
-        board.host.check(
-            f"python3 -S -I {KILLER} {LOG} {delays(IN_TRAFFIC, MOST_S)} >/dev/null 2>&1 &"
-        )
-        expect_kills(board, IN_TRAFFIC)
+        board.host.check(f"python3 -S -I {KILLER} {LOG} {in_traffic} >/dev/null 2>&1 &")
+        expect_kills(board, counts[1])
     expect_all_as_before(board)
     assert on_sd.wrong_on_medium(board.machine.image_path("sd")) == []
     assert on_nvme.wrong_on_medium(board.machine.image_path("nvme0")) == []
