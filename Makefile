@@ -30,7 +30,7 @@ help:
 	@echo 'make bench       gadgetd beside the script it replaces; renews docs/benchmarks.md'
 	@echo 'make bench-quick the same in five minutes, to read only; ARGS="--only boot" for one figure'
 	@echo 'make bench-idle  what the idle daemon costs, in three minutes'
-	@echo 'make screenshot  HDMI picture and UART log of a boot, in docs/'
+	@echo 'make screenshot  UART log of a boot and pictures of HDMI in each state, in docs/'
 	@echo 'make setup       install what is missing (Debian packages, a Python environment)'
 	@echo 'make lock        renew the requirements-*.txt from the requirements-*.in'
 	@echo 'make image       the folder for rpiboot, with Buildroot; BUILDROOT=DIR, CONFIG=my.yaml'
@@ -48,8 +48,9 @@ host: setup
 	@$(python) -m emulator host --from-make
 
 screenshot: setup
-	@mkdir -p docs
-	@$(with_args) $(python) -m emulator run --no-terminal --screenshot docs/hdmi.png --uart-log docs/uart.log
+	@mkdir -p docs/hdmi
+	@$(with_args) $(python) -m emulator run --no-terminal --uart-log docs/uart.log
+	@$(python) -m emulator pictures docs/hdmi
 
 # What bench boots, built before it so that its progress shows.
 test-image: setup

@@ -10,7 +10,18 @@ from itertools import combinations
 from pathlib import Path
 from typing import NoReturn
 
-from emulator import arguments, base, cable, door, image, newer_qemu, packages, pc, session
+from emulator import (
+    arguments,
+    base,
+    cable,
+    door,
+    image,
+    newer_qemu,
+    packages,
+    pc,
+    pictures,
+    session,
+)
 from emulator.errors import EmulatorError
 from emulator.machine import check_sd_size
 from emulator.options import CM3, CM4, Drive, MachineOptions
@@ -42,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         session.end_on_signals()
         if options.command == "build":
             return _build(tests_too=options.tests)
+        if options.command == "pictures":
+            return _pictures(options.folder)
         if options.command == "host":
             words = [command] if command else options.words
             return door.run(words, options.timeout, options.board)
@@ -67,6 +80,14 @@ def _build(*, tests_too: bool) -> int:
         packages.fetch_more(cable.PACKAGES)
         pc.root()
         newer_qemu.with_raspi4b()
+    return 0
+
+
+def _pictures(folder: Path) -> int:
+    """Take pictures of all that HDMI can show."""
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise EmulatorError(f"{folder} is no directory that you may write to")
+    pictures.take(folder)
     return 0
 
 
@@ -232,6 +253,8 @@ def _parser() -> _Parser:
     build.add_argument(
         "--tests", action="store_true", help="and the PC's root file system, a QEMU with a BCM2711"
     )
+    taken = commands.add_parser("pictures", help="take a picture of each state that HDMI shows")
+    taken.add_argument("folder", type=Path, metavar="FOLDER", help="where the PNGs go")
     host = commands.add_parser(
         "host",
         help="have the USB host of a running board do something",
