@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SUBSYSTEMS = ("block", "nvme", "mmc", "mmc_host", "pci", "udc", "leds")
 _BUFFER_BYTES = 4 << 20
+_MONITOR_ERRORS = (OSError, ValueError, OverflowError, MemoryError)
+"""All that pyudev makes of an errno. Source: pyudev 0.24, _ctypeslib/_errorcheckers.py."""
 _NVME_CLASS = "0x0108"
 _SDHCI_CLASS = "0x0805"
 
@@ -79,13 +81,15 @@ class BlockScan:
     def drain(self) -> frozenset[str]:
         """Read all events that have come and tell the subsystems they were about.
 
-        An overflow of the socket loses events, so it counts as an event of every subsystem.
+        An overflow of the socket loses events, so it counts as an event of every subsystem. So does
+        what pyudev calls an error: with eudev's libudev that is also an event which the library
+        leaves out, and then it is named by an errno that some older call has left.
         """
         changed: set[str] = set()
         while self._monitor is not None:
             try:
                 device = self._monitor.poll(timeout=0)
-            except OSError:
+            except _MONITOR_ERRORS:
                 # An overflow: pyudev tells it without its errno, and it stays until it is read.
                 _clear_error(self.fileno())
                 return frozenset(_SUBSYSTEMS)
