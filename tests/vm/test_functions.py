@@ -26,7 +26,9 @@ STORAGE, ACM_CONTROL, ACM_DATA = "08/06/50/2", "02/02/01/1", "0a/00/00/2"
 def board(bench: Bench) -> Iterator[Board]:
     nvme = tuple(Drive((16 + n) * MIB) for n in range(DISKS))
     board = bench.boot("functions", MachineOptions(nvme=nvme, files=FILES))
-    board.expect_phase("exported")
+    board.host.wait_for_blocks(DISKS)
+    # It answers only once the disks are there.
+    until("a daemon answers", lambda: board.run("gadgetd status")[0] == 0)
     yield board
     bench.switch_off()
 
