@@ -22,6 +22,7 @@ LONGEST_FIRST = (
     "test_living_commands",
     "test_configfs_contract",
     "test_standard",
+    "test_dying_disk",
     "test_controllers",
     "test_living_erase",
     "test_living_unplug",
