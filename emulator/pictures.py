@@ -24,7 +24,7 @@ from emulator.options import GIB, Drive, MachineOptions
 from emulator.pc import Pc, PcShell
 from emulator.shell import HostShell
 
-SCREENS = ((1280, 800),)
+SCREENS = ((1280, 800), (1920, 1080))
 TIMEOUT_S = 180
 CELL = (16, 32)  # a character of the kernel's font TER16x32, in pixels
 LETTERS_CELLS = 60  # a word in block letters fills more of them; text fills none, a chart 30
@@ -221,7 +221,7 @@ def _asleep(screen: tuple[int, int]) -> bytes:
         )
         board.check(unbind, TIMEOUT_S)
         board.check(f"echo 0 >{POWER}/autosuspend_delay_ms; echo auto >{POWER}/control", TIMEOUT_S)
-        asleep = Step("suspended", lambda _: None, text="What to do: wake the host")
+        asleep = Step("suspended", lambda _: None, text="What to do: wake the host", busy_s=5)
         return _photograph(machine, board, asleep)
 
 
