@@ -200,7 +200,7 @@ class Daemon:
         if config is None:
             # What an earlier run exported may be the very disk that this file was to exclude.
             self._exporter.withdraw()
-            return Outcome(self._candidates.none("the configuration is wrong"))
+            return Outcome(self._candidates.none(self._file.why_none))
         verdicts = self._candidates.look(config, self._exporter.identities(config))
         if self._candidates.awaited:
             self._alarms.set("disks", self._candidates.left_s, self.reconcile)

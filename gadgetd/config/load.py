@@ -10,7 +10,7 @@ import stat
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from gadgetd.config.settings import BOARDS, Config
+from gadgetd.config.settings import BOARDS, Config, is_lock
 from gadgetd.errors import ConfigError
 
 SIZE_LIMIT = 64 << 10
@@ -27,6 +27,11 @@ class ConfigFile:
         """None while there is none that can be used."""
         self.error: ConfigError | None = None
         """What is wrong with the file, if something is; then `config` is what it was before."""
+
+    @property
+    def why_none(self) -> str:
+        """Why no disk is exported while `config` is None, as it stands with each disk."""
+        return "this board is locked" if is_lock(self.error) else "the configuration is wrong"
 
     def read(self) -> None:
         """Read it again."""
@@ -80,7 +85,7 @@ def load_for(path: Path, serial: str) -> Config:
             f"locked to other boards; this one is {serial or 'without a serial number'}",
             file=path,
             key=BOARDS,
-            hint="take an image for this board, or one without boards:",
+            hint="take an image for this board, or one that names no boards",
         )
     return config
 

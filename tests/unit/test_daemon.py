@@ -280,6 +280,13 @@ def test_the_first_status_that_is_shown_already_knows_the_outcome(bench: Bench) 
 BROKEN = "disks:\n  - kind: floppy\n"
 
 
+def test_a_board_that_is_locked_says_so_of_its_disks_and_blames_no_file(bench: Bench) -> None:
+    bench.configure("boards: [another]\n")
+    daemon = boot(bench, "mmcblk0")
+    assert left_out(daemon.status) == {"mmcblk0": "this board is locked"}
+    assert problem(daemon).hint.startswith("take an image for this board, or one that names no")
+
+
 def test_a_wrong_configuration_at_boot_exports_nothing(bench: Bench) -> None:
     bench.configure(BROKEN)
     daemon = boot(bench, "mmcblk0")
