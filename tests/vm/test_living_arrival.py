@@ -200,6 +200,8 @@ def test_a_card_that_is_put_into_a_usb_reader_comes_and_costs_nothing_until_then
         before, after = board.check(f"{count}; sleep {seconds}; {count}").split()
         return int(after) - int(before)
 
+    # Its start ends after the disk is told of: the screen, the commands, one more look.
+    until("the daemon has come to rest", lambda: wake_ups(3) == 0)
     with_poll = wake_ups(10)
     board.check(f"echo 0 >/sys/block/{name}/events_poll_msecs")
     without = wake_ups(10)

@@ -87,7 +87,7 @@ def expect_all_as_before(board: Board) -> list[HostBlock]:
         (f"{top}/gadgetd/strings", "0x409"),
     ):
         assert board.check(f"ls {path}").split() == [names]
-    luns = board.check(f"cd {top}/gadgetd/functions; ls -d */*").split()
+    luns = board.check(f"cd {top}/gadgetd/functions; ls -d */lun.*").split()
     assert luns == ["mass_storage.0/lun.0", "mass_storage.1/lun.0"]
     status, said = board.run("gadgetd run")
     assert status != 0
