@@ -86,7 +86,7 @@ class Pattern(Frozen):
 BOUND = Pattern("bound", ((False, 0.2), (True, 0.2)) * 3)
 """The disks are exported: three flashes, then steady, as Raspberry Pi's gadget does."""
 ERROR = Pattern("error", ((True, 0.1), (False, 0.1)), repeats=True)
-"""Nothing is exported, and a person has to do something: fast flicker, without end."""
+"""Nothing is exported, or a disk lost data, and a person has to act: fast flicker, without end."""
 SAFE = Pattern("safe", ((True, 1.0), (False, 1.0)), repeats=True)
 """Safe to unplug: slow and even, a second lit, a second dark."""
 

@@ -12,7 +12,7 @@ from gadgetd.disks.hold import Hold
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import GadgetdError, GadgetError
 from gadgetd.eventloop import Clock
-from gadgetd.export import choosing
+from gadgetd.export import numbering
 from gadgetd.export.drive import Drive, Signal, UnderWay
 from gadgetd.export.lun_memory import LunMemory
 from gadgetd.export.own_gadget import OwnGadget
@@ -105,7 +105,7 @@ class Drives(dict[int, Drive]):
             judged.append(verdict)
         exported = [verdict for verdict in judged if verdict.exported]
         known = self.memory.numbers
-        self.memory.renumber(choosing.assign(exported, known), self)
+        self.memory.renumber(numbering.assign(exported, known), self)
         for verdict in exported:
             if verdict.disk.name in held:
                 drive = held[verdict.disk.name]
@@ -351,13 +351,13 @@ class Drives(dict[int, Drive]):
         self.remember()
 
     def _admit(self, verdict: Verdict, held: Hold, known: Mapping[str, int]) -> None:
-        number = choosing.lun_number(verdict.disk, self.memory.numbers)
+        number = numbering.lun_number(verdict.disk, self.memory.numbers)
         assert number is not None, "assign() numbers every exported disk"
         inquiry, now = self._inquiry(verdict), self._clock()
         drive = Drive(number, verdict, inquiry, held, now, read_only=verdict.read_only)
         drive.start_counting(read_counters(drive.name, self._sys), now)
-        was_known = choosing.lun_number(verdict.disk, known) is not None
-        name = choosing.key(verdict.disk, self.memory.numbers)
+        was_known = numbering.lun_number(verdict.disk, known) is not None
+        name = numbering.key(verdict.disk, self.memory.numbers)
         if was_known and number in self:  # It has been away.
             self.memory.keep_doubts(self[number])
         self.memory.settle(drive, name, was_known=was_known)

@@ -22,7 +22,7 @@ _DOUBTS = frozenset(("failed", "torn", "refused"))
 
 
 class LunRecord(Frozen):
-    """The LUN number of each disk, by its identity (see choosing.py), and sets of LUN numbers.
+    """The LUN number of each disk, by its identity (see numbering.py), and sets of LUN numbers.
 
     `shown` are the LUNs that have been given their disk. If one of them is empty, the host has
     ejected it; an empty LUN that is not among them was being changed, or never filled.
@@ -151,7 +151,7 @@ def _states(numbers: LunRecord, number: int) -> str:
 
 
 class LunMemory:
-    """Kept by LUN number; where another disk has taken it, by the disk's name in choosing.py.
+    """Kept by LUN number; where another disk has taken it, by the disk's name in numbering.py.
 
     The file is what the next daemon reads if this one is killed.
     """

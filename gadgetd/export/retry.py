@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from gadgetd.disks.disk import Disk, Verdict
 from gadgetd.errors import GadgetError
 from gadgetd.eventloop import Clock
-from gadgetd.export.choosing import identity
+from gadgetd.export.numbering import identity
 from gadgetd.usb.gadget import Gadget, compare, shape
 
 PAUSE_S = 5.0

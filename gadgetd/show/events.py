@@ -100,19 +100,6 @@ def _serial_console(new: Status) -> Event:
     return _event(words, "serial_console", name=name or None)
 
 
-_CHANGES = {
-    "gone": "host gone: cable out, host off, or a reset",
-    "attached": "cable in, or a host begins",
-    "reset": "host gone, or it resets the port",
-    "addressed": "host is setting it up",
-    "configured": "host connected",
-    "suspended": "suspended: host asleep, or cable out",
-    "resumed": "host resumed the device",
-    "speed": "link speed changed",
-    "other": "host state changed",
-}
-
-
 def _change(old: str, new: str) -> str:
     """Name a step from one state of /sys/class/udc/X/state to the next."""
     if new in ("", "not attached"):
@@ -124,7 +111,7 @@ def _change(old: str, new: str) -> str:
         return "reset" if old in ("addressed", "configured", "suspended") else "attached"
     if new == "configured" and old == "suspended":
         return "resumed"
-    return new if new in _CHANGES else "other"
+    return new if new in wording.CHANGES else "other"
 
 
 def _host(old: Controller | None, new: Controller | None) -> Iterator[Event]:
@@ -139,7 +126,7 @@ def _host(old: Controller | None, new: Controller | None) -> Iterator[Event]:
         change = "speed"
     else:
         return
-    words = _CHANGES[change]
+    words = wording.CHANGES[change]
     if change in ("configured", "resumed", "speed") and wording.speed(link):
         words += f", {wording.speed(link)}"
     elif change == "other":

@@ -10,7 +10,6 @@ from gadgetd.show.sign import SAFE, sign_of
 from gadgetd.status import Life, Status
 
 _MAKER = "Raspberry Pi "
-_NO_PC = "none: cable out, or PC off"
 _EJECT = "; eject there before you unplug"
 
 _ALL = 1 << 30
@@ -133,7 +132,9 @@ def _link(status: Status, columns: int) -> str:
     controller = status.controller
     if controller is None:
         return ""
-    words = f"PC: {_NO_PC if controller.state == 'not attached' else wording.host(controller)}"
+    words = (
+        f"PC: {wording.NO_PC if controller.state == 'not attached' else wording.host(controller)}"
+    )
     out = (Life.EJECTING, Life.EJECTED, Life.FAILED, Life.GONE)
     has_disks = any(row.lun is not None and row.life not in out for row in status.disks)
     if controller.state == "configured" and has_disks and len(words) + len(_EJECT) <= columns:

@@ -32,6 +32,20 @@ _STATES = {
     "suspended": "suspended: host asleep, or cable out",
 }
 """Documentation/ABI/stable/sysfs-class-udc, `state`; what drivers make of it: docs/kernel.md."""
+NO_PC = "none: cable out, or PC off"
+"""`not attached` on HDMI, after "PC:", where there is less room."""
+CHANGES = {
+    "gone": "host gone: cable out, host off, or a reset",
+    "attached": "cable in, or a host begins",
+    "reset": "host gone, or it resets the port",
+    "addressed": "host is setting it up",
+    "configured": "host connected",
+    "suspended": "suspended: host asleep, or cable out",
+    "resumed": "host resumed the device",
+    "speed": "link speed changed",
+    "other": "host state changed",
+}
+"""The steps between those states, on the UART."""
 
 LIVES = {
     Life.WAITING: ("waiting for host", "waiting for host"),

@@ -7,6 +7,7 @@ UNIT = "tests/unit"
 # In the order in which it matters most what they decide.
 PARTS: dict[str, tuple[str, ...]] = {
     "export/choosing": ("export/test_choosing_and_plan",),
+    "export/numbering": ("export/test_choosing_and_plan",),
     "export/drive": ("export/test_drive", "export/test_drive_life", "export/test_write_errors"),
     "export/lun_memory": ("export/test_lun_memory", "export/test_doubts"),
     "disks/hold": ("disks/test_hold",),

@@ -18,6 +18,7 @@ OURS = """
     gadgetd.export.board_reads gadgetd.export.by_hand gadgetd.export.candidates
     gadgetd.export.change
     gadgetd.export.choosing gadgetd.export.drive gadgetd.export.drives gadgetd.export.ending
+    gadgetd.export.numbering
     gadgetd.export.exporter gadgetd.export.lun_memory gadgetd.export.outcome
     gadgetd.export.own_gadget gadgetd.export.plan gadgetd.export.reconnect gadgetd.export.retry
     gadgetd.frozen gadgetd.main gadgetd.show gadgetd.show.snapshot gadgetd.status gadgetd.sysfs

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gadgetd.config.settings import Config, DiskMatch, DiskRule, Usb
 from gadgetd.disks.disk import Disk, Found, Kind, Verdict
-from gadgetd.export.choosing import assign, choose, choose_none, identity, lun_number
+from gadgetd.export.choosing import choose, choose_none
+from gadgetd.export.numbering import assign, identity, lun_number
 from gadgetd.export.plan import Row, gadget, inquiry
 from gadgetd.status import Board
 from gadgetd.sysfs import natural_key
