@@ -20,6 +20,7 @@ from emulator import Drive, HostShell, MachineOptions, Raspi4b, UartShell, drive
 from tests.vm.board import BOOT_S, Board, Pattern, until
 from tests.vm.bootable import boot_img
 from tests.vm.conftest import Bench
+from tests.vm.leds import LATE_S
 
 pytestmark = pytest.mark.emulated
 
@@ -91,8 +92,8 @@ def test_act_on_gpio_42_flashes_three_times_and_stays_lit(board: Board) -> None:
         lengths = [later - at for (at, _), (later, _) in itertools.pairwise(last)]
         return (
             [lit for _, lit in last] == [True, False, True, False, True]
-            and all(0.05 < length < 1.2 for length in lengths)
-            and board.seconds_since_power_on() - last[-1][0] > 2
+            and all(0.05 < length < 0.2 + LATE_S for length in lengths)
+            and board.seconds_since_power_on() - last[-1][0] > LATE_S
         )
 
     until(f"three flashes, then steady; it was {board.led()}", flashed)
