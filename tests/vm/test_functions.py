@@ -69,14 +69,15 @@ def expect_disks(board: Board, blocks: list[HostBlock], functions: int) -> None:
 @pytest.mark.parametrize(
     ("disks", "usb", "functions", "acm"),
     [
-        (1, "", 1, False),
+        pytest.param(1, "", 1, False, marks=pytest.mark.long),
         (2, "", 2, False),
-        (7, "", 4, False),  # As many as a host finds disks in, of this controller.
-        (10, "", 4, False),
+        # As many as a host finds disks in, of this controller.
+        pytest.param(7, "", 4, False, marks=pytest.mark.long),
+        pytest.param(10, "", 4, False, marks=pytest.mark.long),
         (10, "functions: 1", 2, False),
-        (1, "acm: true", 1, True),
+        pytest.param(1, "acm: true", 1, True, marks=pytest.mark.long),
         (2, "acm: true", 2, True),
-        (7, "acm: true", 2, True),
+        pytest.param(7, "acm: true", 2, True, marks=pytest.mark.long),
         (10, "acm: true", 2, True),
     ],
 )

@@ -249,16 +249,18 @@ def test_a_signal_ends_the_program_that_signs_and_leaves_nothing(
     os.mkfifo(pipe)
     hsm = wrapper(tmp_path, f"sleep 60 &\necho $$ $! >{pipe}\nwait")
     command = [sys.executable, "-m", "bootimg", "sign", str(image), "--hsm", str(hsm)]
+    number = signal.Signals[name]
     process = subprocess.Popen(
         [*command, "--pubkey", str(PUBLIC)],
         cwd=CHECKOUT,
         env={**os.environ, "TMPDIR": str(tmp)},
         stderr=subprocess.PIPE,
+        # Tests that a shell has put into the background have SIGINT ignored, and hand that on.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     pids = [int(word) for word in pipe.read_text().split()]  # waits until it runs
     assert len(pids) == 2
     assert list(tmp.iterdir())
-    number = signal.Signals[name]
     process.send_signal(number)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 128 + number
