@@ -12,6 +12,12 @@ unexport ARGS BOARD
 with_args := $(python) -m emulator.arguments
 # In two processes, since a board keeps one core busy; ARGS="-n 0" runs one test after the other.
 pytest := $(python) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# $(call installed,NAME,WHAT): what requirements-NAME.txt names, which only a few targets need.
+installed = cmp -s requirements-$(1).txt '$(cache)/venv/.$(1)' || { \
+	echo '  installing $(2)'; \
+	PIP_CACHE_DIR='$(cache)/pip' $(python) -m pip install -q --disable-pip-version-check \
+	    --require-hashes -r requirements-$(1).txt && \
+	cp requirements-$(1).txt '$(cache)/venv/.$(1)'; }
 # Temporary files too stay in the cache, as do those of the linters; setup.sh makes it.
 export TMPDIR := $(cache)/tmp
 export RUFF_CACHE_DIR := $(cache)/lint/ruff
@@ -77,11 +83,7 @@ mutants: mutants-setup
 	@export GADGETD_CACHE='$(cache)'; $(with_args) $(python) -m tests.mutants
 
 mutants-setup: setup
-	@cmp -s requirements-mutants.txt '$(cache)/venv/.mutants' || { \
-	    echo '  installing what changes the code'; \
-	    PIP_CACHE_DIR='$(cache)/pip' $(python) -m pip install -q --disable-pip-version-check \
-	        --require-hashes -r requirements-mutants.txt && \
-	    cp requirements-mutants.txt '$(cache)/venv/.mutants'; }
+	@$(call installed,mutants,what changes the code)
 
 # The bench list of docs/image.md on a real board, with a person.
 board-report: setup
@@ -98,11 +100,7 @@ bench-idle: test-image
 
 # What draws the pictures is large, and nothing else needs it.
 bench-setup: setup
-	@cmp -s requirements-bench.txt '$(cache)/venv/.bench' || { \
-	    echo '  installing what draws the pictures'; \
-	    PIP_CACHE_DIR='$(cache)/pip' $(python) -m pip install -q --disable-pip-version-check \
-	        --require-hashes -r requirements-bench.txt && \
-	    cp requirements-bench.txt '$(cache)/venv/.bench'; }
+	@$(call installed,bench,what draws the pictures)
 
 lint: setup
 	@start=$$(date +%s) && \
