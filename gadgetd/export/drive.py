@@ -115,6 +115,15 @@ class UnderWay(Enum):
     CHANGE = auto()
 
 
+def no_answer(who: str, done: str) -> GadgetError:
+    """Give the error that says why this is not `done` yet."""
+    return GadgetError(
+        f"{who} does not answer: a command of the host's has not come to its end",
+        hint=f"it is {done} as soon as that ends; see the kernel's log: dmesg",
+        errno=errno.ETIMEDOUT,
+    )
+
+
 class Drive:
     """A disk and its LUN. Times are seconds of the loop's clock.
 
@@ -207,11 +216,7 @@ class Drive:
     @property
     def no_answer(self) -> GadgetError:
         """The error that says why it is not out yet."""
-        return GadgetError(
-            f"{self.name} does not answer: a command of the host's has not come to its end",
-            hint="it is taken out as soon as that ends; see the kernel's log: dmesg",
-            errno=errno.ETIMEDOUT,
-        )
+        return no_answer(self.name, "taken out")
 
     @property
     def touched(self) -> bool:

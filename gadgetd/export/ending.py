@@ -11,7 +11,7 @@ from gadgetd.config.settings import Config, OnEjected
 from gadgetd.disks.kernel_log import KernelLog
 from gadgetd.errors import GadgetdError, GadgetError
 from gadgetd.eventloop import Alarms, Loop
-from gadgetd.export.drive import Drive, Signal
+from gadgetd.export.drive import Drive, Signal, no_answer
 from gadgetd.export.drives import Drives
 from gadgetd.export.outcome import Stop
 from gadgetd.export.own_gadget import OwnGadget
@@ -182,12 +182,7 @@ class Shutdown:
         """
         if self.stop.under_way and (self._late or self._gadget.waits):
             names = ", ".join(d.name for d in self._drives.in_order if d.flush) or "a disk"
-            error = GadgetError(
-                f"{names} does not answer: a command of the host's has not come to its end",
-                hint="it is stopped as soon as that ends; see the kernel's log: dmesg",
-                errno=errno.ETIMEDOUT,
-            )
-            self.stop = self.stop._replace(error=error)
+            self.stop = self.stop._replace(error=no_answer(names, "stopped"))
             self._show()
             self._call_back()
 
