@@ -154,8 +154,7 @@ class OwnGadget:
             return False
 
     def build(self, wanted: Gadget) -> None:
-        """Replace what stands, if anything, by the whole of `wanted`. It is not bound yet."""
-        self.remove()
+        """Make the whole of `wanted`, where nothing stands. It is not bound yet."""
         self._configfs.build(wanted)
         self.identity = wanted.identity
 
