@@ -249,8 +249,8 @@ class Board:
                 if left > 0:
                     line.expect("\n", left, seen)
             if left <= 0:
-                said = [each["event"] for each in self.events(since)]
-                raise AssertionError(f"no event {wanted} in {timeout_s:g} s; there were {said}")
+                said = "".join(f"\n  {json.dumps(each)}" for each in self.events(since))
+                raise AssertionError(f"no event {wanted} in {timeout_s:g} s; there were:{said}")
 
     def expect_phase(self, phase: str, since: int = 0, timeout_s: float = WAIT_S) -> Event:
         """Wait until gadgetd says on the UART that it is in this phase."""

@@ -214,6 +214,12 @@ def test_sigterm_flushes_and_leaves_nothing_behind_even_if_the_host_writes(
         assert {line.split("\t")[1] for line in kept} == {"torn"}
         assert "0" in [line.split("\t")[0] for line in kept]
     board.host.wait_for_blocks(2, WAIT_S)
+    # The doubt is the next daemon's, until a person begins anew as its advice says.
+    assert "was taken from the host while it was open there" in board.expect_on_screen("taken from")
+    board.check("gadgetd stop")
+    board.check("gadgetd start")
+    board.host.wait_for_blocks(2, WAIT_S)
+    until("nothing is in doubt", lambda: "taken from" not in board.check("gadgetd status"))
 
 
 def test_with_no_daemon_each_command_says_so_and_what_to_do(board: Board) -> None:
