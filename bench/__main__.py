@@ -7,13 +7,27 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
 
-from bench import boot, idle, late, results, scale, size, slow, start, tables, throughput, where
+from bench import (
+    boot,
+    idle,
+    late,
+    results,
+    scale,
+    shipped,
+    size,
+    slow,
+    start,
+    tables,
+    throughput,
+    where,
+)
 from bench.sheet import FULL, QUICK, Sheet
 from emulator import EmulatorError, cache
 
@@ -43,6 +57,15 @@ def main() -> int:
     publishing = not (options.quick or options.only)
     if publishing:
         from bench import plots  # noqa: F401 - better to fail now than after half an hour
+    measures = dict(FIGURES)
+    if options.image:
+        try:
+            shipped.check(options.image)
+        except EmulatorError as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+        measures["image"] = partial(shipped.measure, image=options.image)
+        names.append("image")
     sheet = Sheet(QUICK if options.quick else FULL)
     path = cache.directory("bench") / "results.json"
     begin = time.monotonic()
@@ -51,7 +74,7 @@ def main() -> int:
         sheet.say(f"figure {number} of {len(names)}")
         before = time.monotonic()
         try:
-            FIGURES[name](sheet)
+            measures[name](sheet)
         except EmulatorError as error:
             # The others are worth having all the same, and the document says what is missing.
             sheet.failures[name] = error.message.partition("\n")[0]
@@ -97,6 +120,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="less often; under five minutes")
     parser.add_argument(
         "--only", action="append", choices=FIGURES, help="this figure alone; may be given again"
+    )
+    parser.add_argument(
+        "--image",
+        type=Path,
+        metavar="DIR",
+        help="also gadgetd as it ships: DIR is the output of `make image` and `make image-test`",
     )
     parser.add_argument(
         "--render", action="store_true", help="the document anew from the last results"

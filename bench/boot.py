@@ -10,7 +10,7 @@ from bench import kmsg
 from bench.boards import GADGETD, PEER, Booted, booted, options
 from bench.row import Kind, Row, Target
 from bench.sheet import Sheet
-from emulator import EmulatorError
+from emulator import EmulatorError, MachineOptions
 
 AT_MOST = Target(0.5)
 MISSED_S = 60
@@ -49,15 +49,15 @@ def measure(sheet: Sheet) -> None:
         both: dict[str, Boot] = {}
         for side in boots:
             try:
-                both[side] = _boot(side)
+                both[side] = boot(side, options(side))
             except EmulatorError as error:
                 left_out.append(f"{side} in pair {pair}: {error.message.partition(chr(10))[0]}")
                 sheet.say(f"left out: {left_out[-1]}")
                 break
             sheet.say(f"pair {pair} of {sheet.effort.pairs}: {side} {both[side].usable_s:.2f} s")
         else:
-            for side, boot in both.items():
-                boots[side].append(boot)
+            for side, each in both.items():
+                boots[side].append(each)
     if not boots[PEER]:
         raise EmulatorError("no pair of boots came to its end")
     ours, theirs = boots[GADGETD], boots[PEER]
@@ -65,8 +65,8 @@ def measure(sheet: Sheet) -> None:
         Row(
             "boot: init → both disks usable on the host",
             "s",
-            tuple(boot.usable_s for boot in ours),
-            tuple(boot.usable_s for boot in theirs),
+            tuple(each.usable_s for each in ours),
+            tuple(each.usable_s for each in theirs),
             AT_MOST,
             note=f"left out: {'; '.join(left_out)}" if left_out else "",
         )
@@ -75,8 +75,8 @@ def measure(sheet: Sheet) -> None:
         Row(
             "boot: init → disks usable, or the peer's LED done if that is later",
             "s",
-            tuple(boot.usable_s for boot in ours),
-            tuple(max(boot.usable_s, boot.told_s) for boot in theirs),
+            tuple(each.usable_s for each in ours),
+            tuple(max(each.usable_s, each.told_s) for each in theirs),
             kind=Kind.DETAIL,
         )
     )
@@ -89,9 +89,9 @@ def measure(sheet: Sheet) -> None:
     }
 
 
-def _boot(side: str) -> Boot:
+def boot(side: str, machine: MachineOptions) -> Boot:
     """Boot once. Raises EmulatorError if the host never sees both disks, or the board hangs."""
-    with booted(options(side)) as board:
+    with booted(machine) as board:
         if not board.wait_for_attached(2, MISSED_S):
             raise EmulatorError(f"the host has not seen two disks in {MISSED_S} s")
         return (_of_gadgetd if side == GADGETD else _of_peer)(board)

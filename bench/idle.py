@@ -20,6 +20,9 @@ from tests.vm import hostside
 READY_S = 90
 HOSTSIDE = "/usr/lib/hostside.py"
 VUDC = "usbip-vudc.0"
+DAEMON = "gadgetd*run"
+"""How its command line looks to a shell."""
+BOTH_IDLE = '[ "$(gadgetd status --json | grep -o \'"idle"\' | wc -l)" = 2 ]'
 NO_HOST, HOST = "no host", "host attached"
 WAKEUPS = {NO_HOST: Target(0.2, Judged.VALUE), HOST: Target(3.0, Judged.VALUE)}
 """Wake-ups a second."""
@@ -93,15 +96,15 @@ def measure(sheet: Sheet) -> None:
         _idle(sheet, board, NO_HOST)
         board.host.check(f"python3 -S -I {HOSTSIDE} plug {VUDC}")
         board.host.wait_for_blocks(2, READY_S)
-        board.wait_until('[ "$(gadgetd status --json | grep -o \'"idle"\' | wc -l)" = 2 ]', READY_S)
+        board.wait_until(BOTH_IDLE)
         _idle(sheet, board, HOST)
-        memory = _pss_mib(board, "gadgetd*run")
+        memory = pss_mib(board, DAEMON)
     udevd = ""
     others: dict[str, float] = {}
     if sheet.effort.whole:
         with booted(options(PEER)) as board:
             board.wait_for_attached(2, READY_S)
-            udevd = f"udevd: {number(_pss_mib(board, 'udevd'))}"
+            udevd = f"udevd: {number(pss_mib(board, 'udevd'))}"
             others = {name: _pss_of(board, code) for name, code in COMPARED.items()}
     sheet.add(
         Row("memory: PSS of the idle daemon", "MiB", (memory,), target=MEMORY, peer_says=udevd)
@@ -112,13 +115,7 @@ def measure(sheet: Sheet) -> None:
 
 def _idle(sheet: Sheet, board: Booted, how: str) -> None:
     """Measure over times in which nothing happens."""
-    found = []
-    sheet.say(f"idle, {how}: {STRETCHES} times {sheet.effort.idle_s / STRETCHES:.0f} s")
-    for _ in range(STRETCHES):
-        before = Sample.of(board.host.check(SAMPLE))
-        time.sleep(sheet.effort.idle_s / STRETCHES)
-        found.append(rates(before, Sample.of(board.host.check(SAMPLE))))
-    wakeups, cpu = zip(*found, strict=True)
+    wakeups, cpu = zip(*stretches(sheet, board, how), strict=True)
     sheet.add(Row(f"idle, {how}: wake-ups", "1/s", wakeups, target=WAKEUPS[how]))
     sheet.add(
         Row(
@@ -130,17 +127,28 @@ def _idle(sheet: Sheet, board: Booted, how: str) -> None:
     )
 
 
+def stretches(sheet: Sheet, board: Booted, how: str) -> list[tuple[float, float]]:
+    """Wake-ups a second and per cent of a core, in stretches in which nothing happens."""
+    found = []
+    sheet.say(f"idle, {how}: {STRETCHES} times {sheet.effort.idle_s / STRETCHES:.0f} s")
+    for _ in range(STRETCHES):
+        before = Sample.of(board.host.check(SAMPLE))
+        time.sleep(sheet.effort.idle_s / STRETCHES)
+        found.append(rates(before, Sample.of(board.host.check(SAMPLE))))
+    return found
+
+
 def _pss_of(board: Booted, code: str) -> float:
     """Memory of a Python that has imported something, the only Python on its board."""
     program = f"{code}; print('there', flush=True); import time; time.sleep({READY_S})"
     board.host.check(f'python3 -c "{program}" >/tmp/python & echo $! >/tmp/python.pid')
     board.wait_until("grep -q there /tmp/python")
-    size = _pss_mib(board, "time.sleep")
+    size = pss_mib(board, "time.sleep")
     board.host.check("kill $(cat /tmp/python.pid)")
     return size
 
 
-def _pss_mib(board: Booted, name: str) -> float:
+def pss_mib(board: Booted, name: str) -> float:
     """Memory of all processes of that name, what is shared counted by its share."""
     said = board.host.check(PSS_KIB % name).split()
     return sum(map(int, said)) / 1024

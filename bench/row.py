@@ -24,6 +24,7 @@ class Kind(StrEnum):
 
     FIGURE = "figure"
     DETAIL = "detail"  # explains a figure
+    SHIPPED = "shipped"  # in a built image (`gadgetd`) beside the emulator's root (`peer`)
     IDEA = "idea"  # something changed (`gadgetd`) against things as they are (`peer`)
 
 

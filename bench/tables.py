@@ -66,6 +66,12 @@ def details(found: Sequence[Row]) -> str:
     return _beside(found, Kind.DETAIL, "| | Unit | | beside it | ratio |")
 
 
+def shipped(found: Sequence[Row]) -> str:
+    """The table of gadgetd as it ships."""
+    heading = "| | Unit | as it ships | on the emulator's root | ratio |"
+    return _beside(found, Kind.SHIPPED, heading)
+
+
 def _beside(found: Sequence[Row], kind: Kind, heading: str) -> str:
     """The rows of one kind, each with what it is compared with."""
     lines = [heading, "|---|---|---|---|---|"]
@@ -104,6 +110,8 @@ def parts(results: Mapping[str, Any]) -> dict[str, str]:
         "ideas": ideas(found),
         "details": details(found),
     }
+    if any(row.kind is Kind.SHIPPED for row in found):
+        made_of["shipped"] = shipped(found)
     if results["failures"]:
         failures = (f"- {name}: not measured. {why}" for name, why in results["failures"].items())
         made_of["figures"] += "\n\n" + "\n".join(failures)

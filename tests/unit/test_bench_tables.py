@@ -68,10 +68,12 @@ def test_ideas_and_details_have_tables_of_their_own() -> None:
         Row("a figure", "s", (1.0,)),
         Row("an idea", "s", (1.0,), (2.0,), kind=Kind.IDEA),
         Row("a detail", "s", (1.0,), kind=Kind.DETAIL),
+        Row("an image", "s", (1.0,), (4.0,), kind=Kind.SHIPPED),
     ]
     assert "an idea" not in tables.figures(rows)
     assert "| an idea | s | 1.00 | 2.00 | 0.500 |" in tables.ideas(rows)
     assert "| a detail | s | 1.00 | - | - |" in tables.details(rows)
+    assert "| an image | s | 1.00 | 4.00 | 0.250 |" in tables.shipped(rows)
 
 
 def test_shares_add_up() -> None:
@@ -95,5 +97,15 @@ def test_a_part_without_its_place_is_an_error() -> None:
 def test_the_document_has_a_place_for_everything_that_a_run_finds() -> None:
     places = re.findall(r"<!-- begin (.*) -->", DOCUMENT.read_text())
     assert sorted(places) == sorted(
-        ["made", "figures", "ideas", "details", "boot gadgetd", "boot peer", "imports", "steps"]
+        [
+            "made",
+            "figures",
+            "shipped",
+            "ideas",
+            "details",
+            "boot gadgetd",
+            "boot peer",
+            "imports",
+            "steps",
+        ]
     )
