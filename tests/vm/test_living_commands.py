@@ -216,9 +216,6 @@ def test_sigterm_flushes_and_leaves_nothing_behind_even_if_the_host_writes(
         ]
         assert kept == [["0", "torn"], ["1", "torn"]]
     board.host.wait_for_blocks(2, WAIT_S)
-    # A person ends the doubt; the tests that follow have the board as it was.
-    board.check("gadgetd stop; gadgetd start")
-    board.host.wait_for_blocks(2, WAIT_S)
     # The doubt is the next daemon's, until a person begins anew as its advice says.
     assert "was taken from the host while it was open there" in board.expect_on_screen("taken from")
     board.check("gadgetd stop")
