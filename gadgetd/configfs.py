@@ -16,8 +16,8 @@ from gadgetd.errors import GadgetError
 from gadgetd.sysfs import natural_key
 from gadgetd.usb.attributes import CONFIGURATION, FUNCTION_ROWS, LUN_ROWS, TABLES, Attribute, parse
 from gadgetd.usb.gadget import MASS_STORAGE, Function, Gadget, Lun, is_storage, lun_places
-from gadgetd.usb.kernelfs import Kernel, Undo, refuse
-from gadgetd.usb.steps import Steps
+from gadgetd.usb.kernelfs import Kernel
+from gadgetd.usb.steps import Steps, Undo, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from gadgetd.child import Child
-from gadgetd.usb.kernelfs import ETOOSMALL, WAITING, Kernel
+from gadgetd.usb.kernelfs import WAITING, Kernel
+from gadgetd.usb.steps import ETOOSMALL
 
 ROOT = Path("/sys/kernel/config")
 MAX_LUNS = 16

@@ -12,7 +12,7 @@ from gadgetd.disks.flush import Flush
 from gadgetd.disks.hold import Hold
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import GadgetError
-from gadgetd.export.plan import Row
+from gadgetd.export.numbering import Row
 from gadgetd.status import DiskStatus, Life
 
 

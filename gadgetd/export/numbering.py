@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gadgetd.disks.disk import Disk, Found, Kind, Verdict
+from gadgetd.frozen import Frozen
 from gadgetd.sysfs import natural_key
+
+
+class Row(Frozen):
+    """A disk and the LUN it has. With `disk` None, or gone from the board, the LUN is empty."""
+
+    number: int
+    disk: Disk | None
+    read_only: bool = False
+    label: str = ""
+    gone: bool = False
+    """The disk left, and its LUN waits for it: same number, same inquiry string, no medium."""
 
 
 def order(found: Found) -> tuple[int, tuple[tuple[int, int, str], ...]]:

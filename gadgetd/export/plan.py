@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gadgetd.config.settings import AUTO, Config
 from gadgetd.disks.disk import Disk
-from gadgetd.frozen import Frozen
+from gadgetd.export.numbering import Row
 from gadgetd.status import Board
 from gadgetd.usb.gadget import (
     ACM,
@@ -19,17 +19,6 @@ from gadgetd.usb.gadget import (
 )
 
 _INQUIRY = "%-8.8s%-16.16s%-4.4s"
-
-
-class Row(Frozen):
-    """A disk and the LUN it has. With `disk` None, or gone from the board, the LUN is empty."""
-
-    number: int
-    disk: Disk | None
-    read_only: bool = False
-    label: str = ""
-    gone: bool = False
-    """The disk left, and its LUN waits for it: same number, same inquiry string, no medium."""
 
 
 def inquiry(board: Board, disk: Disk | None, label: str, revision: str, number: int = 0) -> str:

@@ -1,4 +1,4 @@
-"""The few calls that configfs is worked with, each wrapped once, and what their errors mean.
+"""The few calls that configfs is worked with, each wrapped once.
 
 `Kernel` is the seam of the tests: a fake with the same methods keeps the kernel's rules in memory.
 """
@@ -8,19 +8,16 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from gadgetd import sysfs
 from gadgetd.child import Child
-from gadgetd.errors import GadgetError
 from gadgetd.frozen import Frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal, NoReturn
+    from typing import NoReturn
 
 _MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
 
@@ -203,122 +200,3 @@ def _read_all(paths: Iterable[Path]) -> None:
 
 def _time_out() -> NoReturn:
     raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-
-
-ETOOSMALL = 525
-"""The kernel's own number, in no errno.h: the disk has no medium, or size 0."""
-
-_AS_ROOT = "gadgetd must run as root"
-_BUSY = "a command of the host's has not come to its end; see the kernel's log: dmesg"
-
-# (verb, last part of the path, errno) -> what it means there and what to do; "" stands for any.
-_WORDS: dict[tuple[str, str, int], tuple[str, str]] = {
-    ("write", "file", ETOOSMALL): ("the disk is empty", "look at its size: gadgetd scan"),
-    ("write", "file", errno.ENOMEDIUM): ("the disk has no medium", ""),
-    ("write", "file", errno.ENOENT): ("there is no such disk", "it may have left: gadgetd scan"),
-    ("write", "file", errno.ENXIO): ("there is no such disk", "it may have left: gadgetd scan"),
-    ("write", "file", errno.ENODEV): ("there is no such disk", "it may have left: gadgetd scan"),
-    ("write", "file", errno.EINVAL): ("that is no disk", "only block devices can be exported"),
-    ("write", "file", errno.EISDIR): ("that is no disk", "only block devices can be exported"),
-    ("write", "file", errno.EBUSY): (
-        "the host has locked the medium",
-        "eject it on the host, or force it: gadgetd eject --force",
-    ),
-    ("write", "ro", errno.EBUSY): ("a disk is open in this LUN", "take the disk out first"),
-    ("write", "cdrom", errno.EBUSY): ("a disk is open in this LUN", "take the disk out first"),
-    ("write", "stall", errno.EBUSY): ("the function is linked", ""),
-    ("write", "UDC", errno.EBUSY): (
-        "the controller is unknown, in use, or cannot carry so many functions",
-        "see /sys/class/udc and the kernel's log (dmesg); another gadget may be bound",
-    ),
-    ("write", "UDC", errno.ENODEV): ("there is no such controller", "see /sys/class/udc"),
-    ("make", "lun", errno.ERANGE): ("the kernel has no room for that many LUNs", ""),
-    ("make", "lun", errno.EBUSY): ("the function is linked, or the LUN is there already", ""),
-    ("make", "mass_storage", errno.ENOENT): (
-        "this kernel has no such USB function",
-        "load the module: modprobe usb_f_mass_storage (CONFIG_USB_CONFIGFS_MASS_STORAGE)",
-    ),
-    ("make", "acm", errno.ENOENT): (
-        "this kernel has no such USB function",
-        "load the module: modprobe usb_f_acm (CONFIG_USB_CONFIGFS_ACM), or set usb.acm: false",
-    ),
-    ("make", "", errno.EEXIST): ("it is there already", "take it down first: gadgetd stop"),
-    ("link", "", errno.EEXIST): ("it is linked already", ""),
-    ("write", "", errno.ENOENT): ("this kernel has no such attribute", ""),
-    ("write", "", errno.EINVAL): ("the kernel does not take this value", ""),
-    ("write", "", errno.ERANGE): ("the value is out of range", ""),
-    ("write", "", errno.EOVERFLOW): ("the value is too long", "a USB string holds 126 bytes"),
-    ("remove", "", errno.EBUSY): ("it is linked", ""),
-    ("remove", "", errno.ENOTEMPTY): ("something is left in it", ""),
-    ("mount", "", errno.ENODEV): (
-        "this kernel has no configfs",
-        "load the module: modprobe configfs (CONFIG_CONFIGFS_FS)",
-    ),
-    ("mount", "", errno.ENOENT): (
-        "the directory is missing: this kernel has no configfs",
-        "load the module: modprobe configfs (CONFIG_CONFIGFS_FS)",
-    ),
-    ("write", "UDC", errno.ETIMEDOUT): ("a disk does not answer", _BUSY),
-    ("read", "UDC", errno.ETIMEDOUT): ("a disk does not answer", _BUSY),
-    ("", "", errno.ETIMEDOUT): ("the disk does not answer", _BUSY),
-    ("", "", errno.EACCES): ("not permitted", _AS_ROOT),
-    ("", "", errno.EPERM): ("not permitted", _AS_ROOT),
-}
-
-
-def explain(step: str, error: OSError) -> tuple[str, str]:
-    """Say in words why the kernel refused a step, and what to do; the latter may be empty.
-
-    `step` is a verb and a path, as in `write functions/mass_storage.0/lun.0/file`.
-    """
-    verb, _, path = step.partition(" ")
-    leaf = path.rpartition("/")[2].partition(".")[0]
-    number = error.errno or 0
-    for key in ((verb, leaf, number), (verb, "", number), ("", "", number)):
-        if key in _WORDS:
-            return _WORDS[key]
-    return error.strerror or f"error {number}", ""
-
-
-class Undo(ExitStack):
-    """Undoes in reverse. A step that cannot be undone is noted, and the rest is still undone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._failures: list[str] = []
-
-    def add(self, step: str, call: Callable[..., object], *arguments: object) -> None:
-        """Put on the stack what undoes a step; `step` is a verb and a path."""
-        self.callback(self._undo, step, call, arguments)
-
-    def _undo(self, step: str, call: Callable[..., object], arguments: tuple[object, ...]) -> None:
-        try:
-            call(*arguments)
-        except OSError as error:
-            self._failures.append(f"cannot {step}: {explain(step, error)[0]}")
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]:
-        super().__exit__(kind, error, traceback)
-        if self._failures and isinstance(error, GadgetError):
-            raise GadgetError(
-                f"{error.message}; not all of it could be undone: {'; '.join(self._failures)}",
-                step=error.step,
-                errno=error.errno,
-                hint=error.hint,
-                lun=error.lun,
-            ) from error
-        return False
-
-
-def refuse(step: str, error: OSError, text: str = "") -> NoReturn:
-    """Raise the GadgetError that says in words why a step failed; `text` is what was written."""
-    reason, hint = explain(step, error)
-    value = f" ({text})" if text.strip() else ""
-    raise GadgetError(
-        f"cannot {step}{value}: {reason}", step=step, errno=error.errno or 0, hint=hint
-    ) from error

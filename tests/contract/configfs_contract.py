@@ -31,7 +31,8 @@ from typing import Any
 from gadgetd.configfs import ROOT, ConfigFs
 from gadgetd.errors import GadgetError
 from gadgetd.usb.gadget import LUNS_PER_FUNCTION, Function, Gadget, Lun, deal
-from gadgetd.usb.kernelfs import ETOOSMALL, Kernel
+from gadgetd.usb.kernelfs import Kernel
+from gadgetd.usb.steps import ETOOSMALL
 from tests.contract.faulty import FaultyKernel, Killed
 
 NAME = "gadgetd"

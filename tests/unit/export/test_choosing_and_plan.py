@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from gadgetd.config.settings import Config, DiskMatch, DiskRule, Usb
 from gadgetd.disks.disk import Disk, Found, Kind, Verdict
 from gadgetd.export.choosing import choose, choose_none
-from gadgetd.export.numbering import assign, identity, lun_number
-from gadgetd.export.plan import Row, gadget, inquiry
+from gadgetd.export.numbering import Row, assign, identity, lun_number
+from gadgetd.export.plan import gadget, inquiry
 from gadgetd.status import Board
 from gadgetd.sysfs import natural_key
 from gadgetd.usb.gadget import (

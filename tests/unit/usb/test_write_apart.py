@@ -11,7 +11,8 @@ import pytest
 
 from gadgetd.configfs import ConfigFs
 from gadgetd.errors import GadgetError
-from gadgetd.usb.kernelfs import Kernel, explain
+from gadgetd.usb.kernelfs import Kernel
+from gadgetd.usb.steps import explain
 from tests.unit.fakes import open_fds
 
 
