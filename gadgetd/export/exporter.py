@@ -17,22 +17,15 @@ from gadgetd.disks.disk import Disk, Verdict
 from gadgetd.disks.hold import Hold, hold
 from gadgetd.errors import GadgetError
 from gadgetd.eventloop import Clock
-from gadgetd.export.change import Change
 from gadgetd.export.drive import all_ejected
 from gadgetd.export.drives import Drives
 from gadgetd.export.lun_memory import FILE, LunMemory
 from gadgetd.export.outcome import Exported, Outcome, Waits
 from gadgetd.export.own_gadget import NAME, OwnGadget
-from gadgetd.export.plan import gadget, inquiry
+from gadgetd.export.plan import gadget, inquiry, undisturbed
 from gadgetd.export.retry import RefusedChange, Unusable
 from gadgetd.status import Board
-from gadgetd.usb.gadget import (
-    LUNS_PER_FUNCTION,
-    Gadget,
-    UsbIdentity,
-    as_it_stands,
-    compare,
-)
+from gadgetd.usb.gadget import Changes, Gadget, Lun, UsbIdentity, compare
 
 
 class Exporter:
@@ -53,7 +46,6 @@ class Exporter:
         self._revision = revision
         self.gadget = OwnGadget(configfs or ConfigFs(), sys)
         self.drives = Drives(self.gadget, LunMemory(numbers), clock, sys, hold, self._inquiry)
-        self._change = Change(self.gadget, self.drives)
         self._layout: tuple[object, ...] | None = None
         """What of the configuration the gadget that stands was laid out by, if we made it."""
         self._unusable = Unusable()
@@ -127,7 +119,7 @@ class Exporter:
     def withdraw(self) -> None:
         """Remove what an earlier run exported, and do not say that all is well with it."""
         self.drives.memory.adopting = False
-        self._change.remove()
+        self._remove()
 
     def close(self) -> None:
         """Remove the gadget and let go of all disks, even if the kernel refuses a step.
@@ -135,7 +127,7 @@ class Exporter:
         As long as it is bound the host has them, and they are held.
         """
         try:
-            self._change.remove()
+            self._remove()
         finally:
             if not self.udc:
                 self.drives.close()
@@ -152,7 +144,7 @@ class Exporter:
         self.drives.note_ejected(standing)
         wanted = self._wanted(config, standing)
         if not wanted.functions:
-            self._change.remove()
+            self._remove()
             return done
         # What does not answer stays as it is for now.
         everything, wanted = wanted, self.gadget.spare(wanted)
@@ -162,18 +154,18 @@ class Exporter:
         elsewhere = udc not in ("", self.udc)
         disconnects = bool(self.udc) and (changes.extend or changes.rebuild or elsewhere)
         if disconnects and len(wanted.storage) > self.gadget.room:
-            self._refused.rule_out(wanted, _no_room(self.gadget.room))
+            self._refused.rule_out(wanted, self.gadget.no_room)
         refused = self._refused.covers(wanted)
         done = done._replace(wants_gadget=True)
         allowed = disconnects and not refused and may_disconnect()
         silent = allowed and not self.gadget.answers()  # It would disconnect them, and no more.
         if disconnects and (silent or not allowed):
-            locked = self._change.without_disconnecting(standing, changes)
+            locked = self._without_disconnecting(standing, changes)
             waits = Waits.IDLE if not refused else Waits.LOCK if locked else rest
             return done._replace(waits=Waits.ANSWER if silent else waits, locked=locked)
         done = done._replace(reconnected=done.reconnected or disconnects)
         try:
-            locked = self._change.make(wanted, changes)
+            locked = self._make(wanted, changes)
         except GadgetError as error:
             if self.gadget.can_share(wanted, error):
                 return self._apply(done, config, lambda: True)
@@ -192,12 +184,81 @@ class Exporter:
         except GadgetError as error:
             if not self.udc:
                 # Functions that could not be bound are emptied by the kernel, not by a host.
-                self._change.remove()
+                self._remove()
             if self.gadget.can_share(wanted, error):
                 return self._apply(done, config, may_disconnect)
             self.gadget.forget_room()  # It was not for want of it, and no host is disturbed.
             return done._replace(error=error)
         return done
+
+    def _make(self, wanted: Gadget, changes: Changes) -> tuple[str, ...]:
+        """Make the gadget what is wanted; returns the disks that the host has locked, by name."""
+        locked: tuple[str, ...] = ()
+        if changes.rebuild:
+            self._remove()
+            self.gadget.build(wanted)
+        else:
+            locked = self._set_luns(changes.luns)
+            if changes.extend:
+                self.gadget.extend(wanted)
+        if changes.rebuild or changes.extend:
+            self.gadget.read_back()
+        self._note_visible(self.gadget.standing if locked else wanted)
+        return locked
+
+    def _without_disconnecting(self, standing: Gadget | None, changes: Changes) -> tuple[str, ...]:
+        """Do what does not wait for an idle host; returns the disks that it has locked."""
+        if not changes.rebuild:
+            locked = self._set_luns(changes.luns)
+        else:
+            # The disks that are not ours.
+            locked, ours = (), {d.verdict.disk.node for d in self.drives.values() if d.has_medium}
+            for lun in standing.luns if standing else ():
+                if lun.file is not None and lun.file not in ours:
+                    self.gadget.take_out(lun.number)
+            self.gadget.read_back()
+        self._note_visible(self.gadget.standing)
+        return locked
+
+    def _set_luns(self, luns: Sequence[Lun]) -> tuple[str, ...]:
+        """Change LUNs in place; returns those that the host has locked, to be asked later."""
+        locked, late = [], []
+        before = frozenset(number for number, drive in self.drives.items() if drive.inserted)
+        try:
+            for lun in luns:
+                self.drives.note_changing(lun.number)
+                try:
+                    if not self.gadget.set_lun(lun):
+                        locked.append(lun.number)
+                except GadgetError as error:
+                    if error.errno != errno.ETIMEDOUT:
+                        raise
+                    late.append(lun.number)
+        finally:
+            if luns:
+                try:
+                    standing = self.gadget.read_back()
+                except GadgetError:
+                    self.drives.note_unchanged(before)
+                    raise
+                if standing is None:
+                    self.drives.note_unchanged(before)
+                self._note_visible(standing)
+        for number in late:
+            self.drives.note_under_way(number)
+        names = {number: drive.name for number, drive in self.drives.items()}
+        return tuple(names.get(number, f"disk {number}") for number in sorted(locked))
+
+    def _note_visible(self, gadget: Gadget | None) -> None:
+        if gadget is None and self.gadget.udc:
+            return  # It cannot be read, and a host may have all that it had.
+        self.gadget.luns = frozenset(lun.number for lun in gadget.luns) if gadget else frozenset()
+        self.drives.note_visible(gadget)
+
+    def _remove(self) -> None:
+        """Remove the gadget. The disks are still held."""
+        self.gadget.remove()
+        self.drives.note_removed()
 
     def _wanted(self, config: Config, standing: Gadget | None) -> Gadget:
         rows = [drive.row for drive in self.drives.values()]
@@ -212,15 +273,7 @@ class Exporter:
             most_functions=self.gadget.most_functions(config.usb),
             name=NAME,
         )
-        if kept and self.udc:
-            # Nor is a disk given a function of its own now, as where an earlier gadgetd has put all
-            # of them into one.
-            as_now = as_it_stands(wanted, kept)
-            left = compare(kept, as_now)
-            fewer = len(as_now.storage) <= len(wanted.storage)
-            if fewer and as_now.luns == wanted.luns and not (left.extend or left.rebuild):
-                return as_now
-        return wanted
+        return undisturbed(wanted, kept) if kept and self.udc else wanted
 
     def _leave_out(self, error: GadgetError) -> None:
         """Leave out a disk that the gadget cannot open, so that it keeps no other from the host."""
@@ -239,11 +292,3 @@ class Exporter:
 
 def _layout(config: Config) -> tuple[object, ...]:
     return config.slots, config.usb.functions
-
-
-def _no_room(functions: int) -> GadgetError:
-    return GadgetError(
-        f"the controller has endpoints for {functions} mass_storage functions, and a host sees"
-        f" {LUNS_PER_FUNCTION} disks in each",
-        hint="fewer disks or slots",
-    )

@@ -10,7 +10,7 @@ from gadgetd.config.settings import AUTO, Usb
 from gadgetd.configfs import ConfigFs
 from gadgetd.errors import GadgetError
 from gadgetd.usb import controllers
-from gadgetd.usb.gadget import MOST_FUNCTIONS, Gadget, Lun, UsbIdentity
+from gadgetd.usb.gadget import LUNS_PER_FUNCTION, MOST_FUNCTIONS, Gadget, Lun, UsbIdentity
 
 NAME = "gadgetd"
 _ACM_ENDPOINTS = 2
@@ -126,6 +126,15 @@ class OwnGadget:
             return False
         self.room = fewer
         return True
+
+    @property
+    def no_room(self) -> GadgetError:
+        """The error that says why there cannot be more functions."""
+        return GadgetError(
+            f"the controller has endpoints for {self.room} mass_storage functions, and a host sees"
+            f" {LUNS_PER_FUNCTION} disks in each",
+            hint="fewer disks or slots",
+        )
 
     def forget_room(self) -> None:
         """Begin anew with as many functions as there are LUNs."""

@@ -15,6 +15,8 @@ from gadgetd.usb.gadget import (
     Function,
     Gadget,
     Lun,
+    as_it_stands,
+    compare,
     deal,
 )
 
@@ -71,6 +73,19 @@ def gadget(
         functions=tuple(functions),
         name=name,
     )
+
+
+def undisturbed(wanted: Gadget, standing: Gadget) -> Gadget:
+    """Give what is wanted, with each LUN in the function where it stands if that will do.
+
+    No disk is given a function of its own at the price of a host that is disconnected, as where an
+    earlier gadgetd has put all of them into one.
+    """
+    as_now = as_it_stands(wanted, standing)
+    left = compare(standing, as_now)
+    fewer = len(as_now.storage) <= len(wanted.storage)
+    same = fewer and as_now.luns == wanted.luns and not (left.extend or left.rebuild)
+    return as_now if same else wanted
 
 
 def _lun(board: Board, row: Row, revision: str) -> Lun:

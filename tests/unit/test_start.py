@@ -16,7 +16,6 @@ OURS = """
     gadgetd.disks.counters gadgetd.disks.dirty_limits gadgetd.disks.disk gadgetd.disks.flush
     gadgetd.disks.hold gadgetd.disks.kernel_log gadgetd.errors gadgetd.eventloop gadgetd.export
     gadgetd.export.board_reads gadgetd.export.by_hand gadgetd.export.candidates
-    gadgetd.export.change
     gadgetd.export.choosing gadgetd.export.drive gadgetd.export.drives gadgetd.export.ending
     gadgetd.export.numbering
     gadgetd.export.exporter gadgetd.export.lun_memory gadgetd.export.outcome
