@@ -48,6 +48,10 @@ class Life(StrEnum):
     """The disk left the board; its LUN number is kept for it."""
 
 
+MOVING = (Life.READING, Life.WRITING)
+"""In these a disk has a rate."""
+
+
 class Board(Frozen):
     """Which module this is. Both are empty where the kernel tells none."""
 

@@ -13,7 +13,7 @@ from gadgetd.disks.hold import Hold
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import GadgetError
 from gadgetd.export.numbering import Row
-from gadgetd.status import DiskStatus, Life
+from gadgetd.status import MOVING, DiskStatus, Life
 
 
 class Signal(Enum):
@@ -352,7 +352,6 @@ class Drive:
 
     def to_status(self) -> DiskStatus:
         """Give what consoles and JSON show."""
-        moving = self.life in (Life.READING, Life.WRITING)
         return DiskStatus(
             disk=self.verdict.disk,
             lun=self.number,
@@ -362,7 +361,7 @@ class Drive:
             life=self.life,
             read_bytes=self.total.read_bytes,
             written_bytes=self.total.written_bytes,
-            rate_bytes_s=self.rate_bytes_s if moving else 0,
+            rate_bytes_s=self.rate_bytes_s if self.life in MOVING else 0,
             data_lost=self.lost or self.life is Life.FAILED,
         )
 

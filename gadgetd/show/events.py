@@ -12,7 +12,7 @@ from gadgetd.disks.disk import Disk
 from gadgetd.errors import Problem
 from gadgetd.frozen import Frozen
 from gadgetd.show import wording
-from gadgetd.status import Controller, DiskStatus, Life, Phase, Status
+from gadgetd.status import MOVING, Controller, DiskStatus, Life, Phase, Status
 
 Fields = dict[str, str | int | bool | None]
 
@@ -195,7 +195,7 @@ def _luns(before: Status, new: Status) -> Iterator[Event]:
             continue
         back = previous is Life.GONE
         words = "the disk is back" if back else wording.LIVES[row.life][1]
-        moved = previous in (Life.READING, Life.WRITING) or row.life is Life.EJECTED
+        moved = previous in MOVING or row.life is Life.EJECTED
         if moved and (row.written_bytes or row.read_bytes):
             words += f"; {wording.size(row.written_bytes)} written"
             words += f", {wording.size(row.read_bytes)} read so far"

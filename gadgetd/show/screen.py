@@ -7,9 +7,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from gadgetd.show.rates import Rates
 from gadgetd.show.tty import open_terminal
-from gadgetd.status import Status
+from gadgetd.status import MOVING, DiskStatus, Life, Status
 
 Line = tuple[str, str]
 """A line and its attributes (SGR)."""
@@ -135,6 +134,54 @@ class Screen:
                 os.close(self._fd)
         self._fd = -1
         self._lines = None
+
+
+_STEP_S = 1.0
+"""Time that one bar stands for, in seconds."""
+_PAUSE_S = 5.0
+"""After so long without traffic a gap is drawn. While nothing moves, nothing is drawn at all."""
+_KEPT = 120
+_Key = tuple[int | None, str]
+"""A disk's number and its kernel name."""
+
+
+class Rates:
+    """Remembers how fast each disk was lately, in bytes a second, for the small charts."""
+
+    def __init__(self) -> None:
+        self._values: dict[_Key, list[int]] = {}
+        self._last: dict[_Key, float] = {}
+
+    def note(self, status: Status, now: float) -> None:
+        """Take over the rates of a status; `now` is a monotonic clock's time in seconds."""
+        # What comes into the LUN of a disk that has gone may be another one.
+        there = {_key_of(row) for row in status.disks if row.life is not Life.GONE}
+        for key in self._values.keys() - there:
+            del self._values[key], self._last[key]
+        for row in status.disks:
+            if row.life in MOVING and row.lun is not None:
+                self._note(_key_of(row), row.rate_bytes_s, now)
+
+    def of(self, row: DiskStatus) -> tuple[int, ...]:
+        """Give the rates of a disk, the last one last."""
+        return tuple(self._values.get(_key_of(row), ()))
+
+    def _note(self, key: _Key, rate: int, now: float) -> None:
+        values = self._values.setdefault(key, [])
+        last = self._last.get(key, now)
+        if values and now - last >= _PAUSE_S:
+            values.append(0)
+        if values and int(now / _STEP_S) == int(last / _STEP_S):
+            values[-1] = rate
+        else:
+            values.append(rate)
+        del values[:-_KEPT]
+        self._last[key] = now
+
+
+def _key_of(row: DiskStatus) -> _Key:
+    """Give what tells this disk in its LUN from others."""
+    return row.lun, row.disk.name
 
 
 def _scene(status: Status | None) -> object:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gadgetd.disks.disk import Health
 from gadgetd.errors import Problem
-from gadgetd.status import Controller, DiskStatus, Life, Status
+from gadgetd.status import MOVING, Controller, DiskStatus, Life, Status
 
 _SPEEDS = {
     "low-speed": "1.5 Mb/s",
@@ -160,14 +160,14 @@ def doing(row: DiskStatus) -> str:
     """Return what a LUN is doing: `writing 12.3 MB/s`."""
     words = LIVES[row.life][0]
     # Between two looks nothing may have moved, though it goes on.
-    moves = row.life in (Life.READING, Life.WRITING) and row.rate_bytes_s
+    moves = row.life in MOVING and row.rate_bytes_s
     return f"{words} {size(row.rate_bytes_s)}/s" if moves else words
 
 
 def life(row: DiskStatus) -> str:
     """Return what a LUN is doing, with what was moved so far: `writing 12.3 MB/s, 1.20 GB`."""
     words = doing(row)
-    if row.life in (Life.READING, Life.WRITING):
+    if row.life in MOVING:
         moved = row.read_bytes if row.life is Life.READING else row.written_bytes
         return f"{words}, {size(moved)}"
     if row.life in (Life.IDLE, Life.FLUSHED) and row.written_bytes:

@@ -11,7 +11,7 @@ import pytest
 
 from emulator.errors import EmulatorError
 from emulator.pictures import COLOURS, SCREENS, STEPS, has_letters, png
-from gadgetd.show import letters, sign
+from gadgetd.show import sign
 from gadgetd.show.sign import Sign
 
 PALETTE = {
@@ -32,7 +32,7 @@ def drawn(lines: list[str], width: int = 1280, height: int = 800) -> bytes:
     """The picture of a text: a full cell is cyan, all else is black."""
     rows = bytearray()
     for line in [*lines, *[""] * (height // 32)][: height // 32]:
-        row = b"".join((CYAN if c == letters.FULL else BLACK) * 16 for c in line.ljust(width // 16))
+        row = b"".join((CYAN if c == sign.FULL else BLACK) * 16 for c in line.ljust(width // 16))
         rows += row * 32
     rows += BLACK * width * (height % 32)
     return f"P6\n{width} {height}\n255\n".encode() + rows
@@ -64,13 +64,13 @@ def test_the_documentation_has_them_all_and_they_are_small() -> None:
 def test_a_word_is_told_from_text_and_from_charts(word: Sign, columns: int, rows: int) -> None:
     # As picture.py has it: at most half of the screen, and five rows beside much advice.
     for room in (5, rows // 2):
-        lines = letters.fit(word.spellings, columns, room) or letters.fit(
+        lines = sign.letters(word.spellings, columns, room) or sign.letters(
             [(word.short,)], columns, room
         )
         screen = drawn(lines, columns * 16, rows * 32)
         assert has_letters(screen, CYAN)
         assert not has_letters(screen, bytes.fromhex("aaaaaa"))
-    chart = letters.FULL * 30
+    chart = sign.FULL * 30
     assert not has_letters(drawn([chart]), CYAN)
 
 
@@ -100,7 +100,7 @@ def unpacked(kept: bytes) -> bytes:
 
 
 def test_what_is_kept_is_the_same_picture_and_small() -> None:
-    picture = drawn(letters.fit([("READY",)], 80, 10))
+    picture = drawn(sign.letters([("READY",)], 80, 10))
     kept = png(picture)
     assert unpacked(kept) == picture.split(b"\n", 3)[3]
     assert len(kept) < 3000

@@ -21,7 +21,7 @@ from typing import Any
 
 from emulator import EmulatorError, HostBlock, HostShell, Machine, MachineOptions, UartShell
 from gadgetd import __version__
-from gadgetd.show import letters, sign
+from gadgetd.show import sign
 
 BOOT_S = 180
 """Until the root shell, in seconds, on a machine that has much else to do."""
@@ -279,8 +279,8 @@ class Board:
         shown = [line for line in lines if line and not set(line) - set(" %^v")]
         columns = int(self.check("stty size </dev/tty1").split()[1])
         for rows in range(len(lines) // 2 + 1, 4, -1):
-            drawn = letters.fit(word.spellings, columns, rows)
-            table = str.maketrans({letters.FULL: "%", letters.UPPER: "^", letters.LOWER: "v"})
+            drawn = sign.letters(word.spellings, columns, rows)
+            table = str.maketrans({sign.FULL: "%", sign.UPPER: "^", sign.LOWER: "v"})
             if shown == [line.translate(table) for line in drawn if line]:
                 return True
         return False

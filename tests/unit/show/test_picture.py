@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gadgetd.errors import Problem
 from gadgetd.show import sign
-from gadgetd.show.picture import picture
+from gadgetd.show.picture import bars, picture
 from gadgetd.show.sign import sign_of
 from gadgetd.status import Board, Controller, DiskStatus, Life, Phase, Status
 from tests.unit.statuses import PATIENT, STATUSES, left_out, nvme, status
@@ -353,3 +353,23 @@ def test_what_a_disk_does_is_never_cut(life: Life, columns: int, rows: int) -> N
     text = words_of(status(row._replace(read_only=True)), columns, rows)
     assert words.get(life, "read-only") in text
     assert "read-only" in text
+
+
+# --- the chart ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "drawn"),
+    [
+        ((), 8, ""),
+        ((0, 0), 8, "  "),
+        ((1, 50, 100, 0, 100), 8, "_▄▄ ▄"),
+        ((1, 50, 100, 0, 100), 3, "▄ ▄"),
+        ((5, 5, 5), 8, "▄▄▄"),
+        ((1, 2), 0, ""),
+    ],
+)
+def test_a_chart_shows_the_last_rates_by_the_highest(
+    values: tuple[int, ...], width: int, drawn: str
+) -> None:
+    assert bars(values, width) == drawn

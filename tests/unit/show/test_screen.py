@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from gadgetd.errors import Problem
 from gadgetd.show.picture import picture
-from gadgetd.show.rates import Rates
-from gadgetd.show.screen import Screen
+from gadgetd.show.screen import Rates, Screen
 from gadgetd.show.tty import open_terminal
-from gadgetd.status import Life, Status
+from gadgetd.status import DiskStatus, Life, Status
 from tests.unit.statuses import PATIENT, STATUSES, nvme, status
 
 LOGIN = "log in on the UART or with Alt+F2: root"
@@ -280,3 +279,46 @@ def test_the_login_that_the_board_has_is_told_and_no_other(
     harness = Harness(passwd)
     harness.screen.show(status(nvme(0)), 0.0)
     assert f"gadgetd 0.1.0{said}" in harness.terminal.text
+
+
+# What the charts are drawn from
+
+
+def moving(rate: int, life: Life = Life.WRITING, number: int = 0) -> DiskStatus:
+    return nvme(number, life=life)._replace(rate_bytes_s=rate)
+
+
+def test_a_rate_a_second_is_kept_and_the_last_one_in_it_counts() -> None:
+    rates = Rates()
+    for half, rate in enumerate((1, 2, 3, 4, 5)):
+        rates.note(status(moving(rate)), 100 + half / 2)
+    assert rates.of(nvme(0)) == (2, 4, 5)
+
+
+def test_a_disk_at_rest_adds_nothing_and_a_pause_is_one_gap() -> None:
+    rates = Rates()
+    rates.note(status(moving(7)), 0.0)
+    for now in range(1, 100):
+        rates.note(status(moving(0, Life.IDLE)), float(now))
+    assert rates.of(nvme(0)) == (7,)
+    rates.note(status(moving(9, Life.READING)), 100.0)
+    assert rates.of(nvme(0)) == (7, 0, 9)
+
+
+def test_a_disk_that_left_is_forgotten_and_each_has_its_own() -> None:
+    rates = Rates()
+    rates.note(status(moving(1), moving(2, number=1)), 0.0)
+    assert (rates.of(nvme(0)), rates.of(nvme(1))) == ((1,), (2,))
+    rates.note(status(moving(2, number=1)), 1.0)
+    assert (rates.of(nvme(0)), rates.of(nvme(1))) == ((), (2, 2))
+    # Its LUN is kept, and another disk may come into it.
+    rates.note(status(nvme(1, life=Life.GONE)), 2.0)
+    assert rates.of(nvme(1)) == ()
+
+
+def test_no_more_is_kept_than_a_screen_can_show() -> None:
+    rates = Rates()
+    for now in range(1000):
+        rates.note(status(moving(now)), float(now))
+    assert len(rates.of(nvme(0))) == 120
+    assert rates.of(nvme(0))[-1] == 999

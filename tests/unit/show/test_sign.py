@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gadgetd.errors import Problem
-from gadgetd.show import letters, sign
+from gadgetd.show import sign
 from gadgetd.show.sign import Sign, sign_of
 from gadgetd.status import Controller, DiskStatus, Life, Phase, Status
 from tests.unit.statuses import PATIENT, STATUSES, UDC, left_out, nvme, status
@@ -140,23 +140,23 @@ def test_the_documentation_has_every_word_and_its_colour() -> None:
 def test_each_word_stands_whole_and_at_least_five_rows_high(
     word: Sign, columns: int, rows: int
 ) -> None:
-    drawn = letters.fit(word.spellings, columns, rows)
+    drawn = sign.letters(word.spellings, columns, rows)
     assert 5 <= len(drawn) <= rows
     widest = max(map(len, drawn))
     assert columns // 2 <= widest <= columns
-    assert set("".join(drawn)) <= {" ", letters.FULL, letters.UPPER, letters.LOWER}
+    assert set("".join(drawn)) <= {" ", sign.FULL, sign.UPPER, sign.LOWER}
     # Nothing of the word is lost: each of its letters has its own shape.
-    assert drawn != letters.fit([("READY",)], columns, rows) or word is sign.READY
+    assert drawn != sign.letters([("READY",)], columns, rows) or word is sign.READY
 
 
 def test_no_two_letters_look_alike() -> None:
     alphabet = sorted({letter for each in WORDS for letter in each.word} - {" "})
-    shapes = [tuple(letters.fit([(letter,)], 60, 5)) for letter in alphabet]
+    shapes = [tuple(sign.letters([(letter,)], 60, 5)) for letter in alphabet]
     assert all(one != other for one, other in combinations(shapes, 2))
 
 
 def test_ready_in_letters() -> None:
-    assert letters.fit([("READY",)], 40, 7) == [
+    assert sign.letters([("READY",)], 40, 7) == [
         "       ███  ████  ██  ███  █   █",
         "       █  █ █    █  █ █  █  █ █",
         "       ███  ███  ████ █  █   █",
@@ -166,7 +166,7 @@ def test_ready_in_letters() -> None:
 
 
 def test_higher_letters_have_half_rows() -> None:
-    assert letters.fit([("LOW",)], 34, 8) == [
+    assert sign.letters([("LOW",)], 34, 8) == [
         "  ██          ████    ██      ██",
         "  ██        ▄▄▀▀▀▀▄▄  ██      ██",
         "  ██        ██    ██  ██      ██",
@@ -180,26 +180,6 @@ def test_higher_letters_have_half_rows() -> None:
 
 @given(st.integers(-3, 300), st.integers(-3, 90), st.sampled_from(WORDS))
 def test_letters_never_leave_their_room(columns: int, rows: int, word: Sign) -> None:
-    drawn = letters.fit(word.spellings, columns, rows)
+    drawn = sign.letters(word.spellings, columns, rows)
     assert len(drawn) <= max(rows, 0)
     assert all(len(line) <= columns for line in drawn)
-
-
-# --- the chart ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("values", "width", "drawn"),
-    [
-        ((), 8, ""),
-        ((0, 0), 8, "  "),
-        ((1, 50, 100, 0, 100), 8, "_▄▄ ▄"),
-        ((1, 50, 100, 0, 100), 3, "▄ ▄"),
-        ((5, 5, 5), 8, "▄▄▄"),
-        ((1, 2), 0, ""),
-    ],
-)
-def test_a_chart_shows_the_last_rates_by_the_highest(
-    values: tuple[int, ...], width: int, drawn: str
-) -> None:
-    assert letters.chart(values, width) == drawn
