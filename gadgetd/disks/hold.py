@@ -1,10 +1,11 @@
-"""A disk that is exported belongs to the host: nothing on the board may mount it meanwhile."""
+"""A disk that is exported is held: nothing on the board may mount it, and fsync reaches it."""
 
 from __future__ import annotations
 
 import errno
 import os
 
+from gadgetd.child import Child
 from gadgetd.disks.disk import Disk
 from gadgetd.errors import DiskBusyError, GadgetdError
 
@@ -93,3 +94,10 @@ def in_use(disk: Disk) -> bool:
 def _access(disk: Disk) -> int:
     # The kernel refuses a writable open of a disk that is set read-only.
     return os.O_RDONLY if disk.read_only else os.O_RDWR
+
+
+class Flush(Child):
+    """An fsync under way, through a plain descriptor of the disk."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(lambda: os.fsync(fd), fd)

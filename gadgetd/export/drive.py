@@ -8,8 +8,7 @@ from enum import Enum, auto
 
 from gadgetd.disks.counters import Counters
 from gadgetd.disks.disk import Verdict
-from gadgetd.disks.flush import Flush
-from gadgetd.disks.hold import Hold
+from gadgetd.disks.hold import Flush, Hold
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import GadgetError
 from gadgetd.export.numbering import Row

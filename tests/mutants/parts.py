@@ -11,7 +11,6 @@ PARTS: dict[str, tuple[str, ...]] = {
     "export/drive": ("export/test_drive", "export/test_drive_life", "export/test_write_errors"),
     "export/lun_memory": ("export/test_lun_memory", "export/test_doubts"),
     "disks/hold": ("disks/test_hold",),
-    "disks/flush": ("disks/test_flush",),
     "export/ending": ("export/test_ending", "export/test_doubts", "export/test_no_answer"),
     "export/reconnect": ("export/test_reconnect", "export/test_reconnect_resets"),
     "configfs": ("test_configfs",),

@@ -19,7 +19,7 @@ COMMON = """
     from gadgetd import console, main, oom
     from gadgetd.control import commands, server
     from gadgetd.disks import dirty_limits
-    from gadgetd.disks.flush import Flush
+    from gadgetd.disks.hold import Flush
     from gadgetd.export import drive
     from tests.unit.fakes import Bench
 

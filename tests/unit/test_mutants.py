@@ -49,7 +49,7 @@ def test_only_what_has_a_reason_counts_as_explained(
     monkeypatch.setattr(mutants, "REASONS", tmp_path / "reasons.txt")
     survivor = mutants.Survivor("hold", CHANGE)
     found = mutants.Result(10, 2, (survivor,))
-    (tmp_path / "reasons.txt").write_text("# none\n\ndisks/flush … => …\n- another part\n")
+    (tmp_path / "reasons.txt").write_text("# none\n\nexport/plan … => …\n- another part\n")
     assert list(mutants.unexplained("disks/hold", found)) == [survivor]
     assert mutants.row("disks/hold", found) == "| `disks/hold` | 8 | 7 | 88 % | 0 | 1 |"
     (tmp_path / "reasons.txt").write_text(f"disks/hold {CHANGE}\n- no difference\n")
