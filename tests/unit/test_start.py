@@ -12,8 +12,8 @@ OURS = """
     gadgetd
     gadgetd.blockscan gadgetd.board gadgetd.child gadgetd.cli gadgetd.config gadgetd.config.load
     gadgetd.config.settings gadgetd.configfs gadgetd.daemon gadgetd.disks gadgetd.disks.card_readers
-    gadgetd.disks.checkup gadgetd.disks.counters gadgetd.disks.dirty_limits gadgetd.disks.disk
-    gadgetd.disks.hold gadgetd.disks.kernel_log gadgetd.errors gadgetd.eventloop gadgetd.export
+    gadgetd.disks.checkup gadgetd.disks.disk gadgetd.disks.dirty_limits gadgetd.disks.hold
+    gadgetd.disks.kernel_log gadgetd.errors gadgetd.eventloop gadgetd.export
     gadgetd.export.board_reads gadgetd.export.by_hand gadgetd.export.candidates
     gadgetd.export.choosing gadgetd.export.drive gadgetd.export.drives gadgetd.export.ending
     gadgetd.export.numbering gadgetd.export.exporter gadgetd.export.lun_memory
