@@ -23,6 +23,7 @@ _SUBSYSTEMS = ("block", "nvme", "mmc", "mmc_host", "pci", "udc", "leds")
 _BUFFER_BYTES = 4 << 20
 _MONITOR_ERRORS = (OSError, ValueError, OverflowError, MemoryError)
 """All that pyudev makes of an errno. Source: pyudev 0.24, _ctypeslib/_errorcheckers.py."""
+NO_MEDIUM = "no medium (size 0)"
 _NVME_CLASS = "0x0108"
 _SDHCI_CLASS = "0x0805"
 
@@ -241,7 +242,7 @@ def _refusal(device: str, disk: Disk, own: Collection[UsbIdentity]) -> str:
     if disk.kind is Kind.USB and _seen_as(device) in own:
         return "comes from this gadget itself"
     if disk.size_bytes == 0:
-        return "no medium (size 0)"
+        return NO_MEDIUM
     return ""
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "gadgetd"
 RAISED = {"Problem", "GadgetdError", "GadgetError", "DiskBusyError", "ControlError"}
 TOLD_BY = {
-    "blockscan.py": ("_refusal", "_in_use", "_uses"),
+    "blockscan.py": ("NO_MEDIUM", "_refusal", "_in_use", "_uses"),
     "export/choosing.py": ("_judge", "_unmatched"),
     "show/snapshot.py": (
         *(

@@ -16,8 +16,7 @@ import pyudev
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gadgetd.blockscan import _SUBSYSTEMS, BlockScan, _uses
-from gadgetd.disks.card_readers import NO_MEDIUM
+from gadgetd.blockscan import _SUBSYSTEMS, NO_MEDIUM, BlockScan, _uses
 from gadgetd.disks.disk import Disk, Found, Kind, Pending
 from gadgetd.usb.gadget import UsbIdentity
 from tests.unit.fakes import open_fds

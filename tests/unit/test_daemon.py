@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from gadgetd.blockscan import NO_MEDIUM
 from gadgetd.config.settings import Usb
 from gadgetd.configfs import ConfigFs
 from gadgetd.control.commands import Commands
 from gadgetd.daemon import Daemon
-from gadgetd.disks.card_readers import NO_MEDIUM
 from gadgetd.disks.checkup import SETTLE_S
 from gadgetd.disks.disk import Found, Health, Kind, Pending
 from gadgetd.disks.kernel_log import IoError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emulator import Drive, MachineOptions, disk_numbers
-from gadgetd.disks.card_readers import POLL_MS
+from gadgetd.export.candidates import POLL_MS
 from gadgetd.export.reconnect import LET_GO_S
 from tests.vm.board import BOOT_S, CHUNK, WAIT_S, Board, Pattern, inquiry, until, yaml_file
 from tests.vm.conftest import Boot

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gadgetd.disks.card_readers import NO_MEDIUM, POLL_MS, look
+from gadgetd.blockscan import NO_MEDIUM
 from gadgetd.disks.disk import Disk, Found, Kind
+from gadgetd.export.candidates import POLL_MS, find_cards
 
 
 class Reader:
@@ -34,19 +35,19 @@ class Reader:
 @pytest.mark.parametrize("refusal", ["", NO_MEDIUM])
 def test_the_kernel_is_asked_to_look_into_a_reader(tmp_path: Path, refusal: str) -> None:
     reader = Reader(tmp_path)
-    assert not look(reader.found(refusal), reader.sys)
+    assert not find_cards(reader.found(refusal), reader.sys)
     assert reader.poll == POLL_MS
 
 
 def test_what_somebody_else_has_chosen_stays(tmp_path: Path) -> None:
     reader = Reader(tmp_path, poll="0")
-    look(reader.found(), reader.sys)
+    find_cards(reader.found(), reader.sys)
     assert reader.poll == 0
 
 
 def test_a_disk_whose_medium_cannot_be_taken_out_is_not_asked(tmp_path: Path) -> None:
     reader = Reader(tmp_path, removable="0")
-    look(reader.found(), reader.sys)
+    find_cards(reader.found(), reader.sys)
     assert reader.poll == -1
 
 
@@ -57,19 +58,19 @@ def test_neither_are_our_own_disks_nor_those_of_another_kind(
     tmp_path: Path, refusal: str, kind: Kind
 ) -> None:
     reader = Reader(tmp_path)
-    look(reader.found(refusal, kind), reader.sys)
+    find_cards(reader.found(refusal, kind), reader.sys)
     assert reader.poll == -1
 
 
 def test_a_card_whose_size_shows_when_the_reader_is_opened_is_told(tmp_path: Path) -> None:
     reader = Reader(tmp_path)
     (reader.block / "size").write_text("2048\n")
-    assert look(reader.found(), reader.sys)
-    assert not look(reader.found(""), reader.sys)
+    assert find_cards(reader.found(), reader.sys)
+    assert not find_cards(reader.found(""), reader.sys)
 
 
 def test_a_reader_that_has_left_or_has_no_card_is_no_error(tmp_path: Path) -> None:
     reader = Reader(tmp_path)
     reader.node.unlink()
-    assert not look(reader.found(), reader.sys)
-    assert not look(reader.found(), tmp_path / "nothing")
+    assert not find_cards(reader.found(), reader.sys)
+    assert not find_cards(reader.found(), tmp_path / "nothing")
