@@ -19,8 +19,7 @@ from gadgetd.disks.dirty_limits import limit
 from gadgetd.disks.kernel_log import KernelLog
 from gadgetd.errors import GadgetdError, Problem
 from gadgetd.eventloop import URGENT, Alarms, Loop
-from gadgetd.export.board_reads import BoardReads
-from gadgetd.export.by_hand import ByHand
+from gadgetd.export.by_hand import BoardReads, ByHand
 from gadgetd.export.candidates import Candidates
 from gadgetd.export.drive import Drive
 from gadgetd.export.drives import PATIENCE_S, TICK_S

@@ -1,12 +1,13 @@
-"""What a person asks for: a disk taken from the host, and given back to it."""
+"""What a person asks for: a disk taken from the host, given back to it, or read on the board."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 
 from gadgetd.errors import GadgetError
-from gadgetd.eventloop import Alarms
+from gadgetd.eventloop import Alarms, Loop
 from gadgetd.export.drive import Drive, Signal
 from gadgetd.export.drives import Drives
 from gadgetd.usb.link import Host
@@ -72,3 +73,36 @@ class ByHand:
         if alarm in self._under_way:
             drive, then = self._under_way.pop(alarm)
             then(None if drive.ejected else drive.no_answer if drive.waits else drive.in_use)
+
+
+class BoardReads:
+    """Leaves a disk's reads uncounted as long as a program of the board reads it.
+
+    The kernel counts a disk's bytes and not who reads them, so such a program has to say that it
+    will. `counted` is called after each look at its counters, which may tell of a host's writes.
+    """
+
+    def __init__(self, loop: Loop, drives: Drives, counted: Callable[[], None]) -> None:
+        self._loop = loop
+        self._drives = drives
+        self._counted = counted
+
+    def begin(self, drive: Drive, pid: int) -> None:
+        """Count no reads of this disk until the process has ended; what was read so far counts.
+
+        Raises OSError if there is no such process (any more).
+        """
+        fd = os.pidfd_open(pid)
+        self._count(drive)
+        drive.board_readers += 1
+        self._loop.watch(fd, partial(self._on_end, drive, fd))
+
+    def _on_end(self, drive: Drive, fd: int) -> None:
+        self._loop.unwatch(fd)
+        os.close(fd)
+        self._count(drive)
+        drive.board_readers -= 1
+
+    def _count(self, drive: Drive) -> None:
+        self._drives.count(drive)
+        self._counted()

@@ -13,14 +13,14 @@ OURS = """
     gadgetd.blockscan gadgetd.board gadgetd.child gadgetd.cli gadgetd.config gadgetd.config.load
     gadgetd.config.settings gadgetd.configfs gadgetd.daemon gadgetd.disks gadgetd.disks.checkup
     gadgetd.disks.disk gadgetd.disks.dirty_limits gadgetd.disks.hold gadgetd.disks.kernel_log
-    gadgetd.errors gadgetd.eventloop gadgetd.export gadgetd.export.board_reads
-    gadgetd.export.by_hand gadgetd.export.candidates gadgetd.export.choosing gadgetd.export.drive
-    gadgetd.export.drives gadgetd.export.ending gadgetd.export.numbering gadgetd.export.exporter
-    gadgetd.export.lun_memory gadgetd.export.outcome gadgetd.export.own_gadget gadgetd.export.plan
-    gadgetd.export.reconnect gadgetd.export.retry gadgetd.frozen gadgetd.main gadgetd.show
-    gadgetd.show.snapshot gadgetd.status gadgetd.sysfs gadgetd.usb gadgetd.usb.activity
-    gadgetd.usb.attributes gadgetd.usb.controllers gadgetd.usb.gadget gadgetd.usb.kernelfs
-    gadgetd.usb.link gadgetd.usb.serial_login gadgetd.usb.steps
+    gadgetd.errors gadgetd.eventloop gadgetd.export gadgetd.export.by_hand gadgetd.export.candidates
+    gadgetd.export.choosing gadgetd.export.drive gadgetd.export.drives gadgetd.export.ending
+    gadgetd.export.numbering gadgetd.export.exporter gadgetd.export.lun_memory
+    gadgetd.export.outcome gadgetd.export.own_gadget gadgetd.export.plan gadgetd.export.reconnect
+    gadgetd.export.retry gadgetd.frozen gadgetd.main gadgetd.show gadgetd.show.snapshot
+    gadgetd.status gadgetd.sysfs gadgetd.usb gadgetd.usb.activity gadgetd.usb.attributes
+    gadgetd.usb.controllers gadgetd.usb.gadget gadgetd.usb.kernelfs gadgetd.usb.link
+    gadgetd.usb.serial_login gadgetd.usb.steps
 """
 """Each costs the board milliseconds before the host has its disks: what is added needs a reason."""
 HEAVY = """
