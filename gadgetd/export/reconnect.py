@@ -14,8 +14,7 @@ from gadgetd.eventloop import Clock
 from gadgetd.export.drive import QUIET_S, Drive
 from gadgetd.export.drives import Drives
 from gadgetd.export.own_gadget import OwnGadget
-from gadgetd.usb.activity import Activity, is_use
-from gadgetd.usb.link import GONE_S, INTERRUPTION_S, Host
+from gadgetd.usb.link import GONE_S, INTERRUPTION_S, Activity, Host, is_use
 
 LET_GO_S = 35.0
 """A host that has sent no command for so long has no unwritten data of its own any more: Linux

@@ -169,7 +169,10 @@ _MODEL_MIN = 12
 
 
 class _Table:
-    """The rows of disks, for a width. Give `fit` the number of lines there is room for."""
+    """The disks that the PC sees, then the others, each with its reason, for a width.
+
+    Give `fit` the number of lines there is room for.
+    """
 
     def __init__(
         self, disks: tuple[DiskStatus, ...], tail: str, columns: int, history: History

@@ -23,7 +23,7 @@ from gadgetd.export.outcome import Waits
 from gadgetd.export.retry import REFUSED_S
 from gadgetd.status import Life, Phase, to_json
 from gadgetd.usb import controllers
-from gadgetd.usb.activity import Activity
+from gadgetd.usb.link import Activity
 from tests.unit.fakes import CONTROLLER, MIB, Bench, lives
 
 WORDS = "nvme0n1 does not have all that the host had written"

@@ -18,9 +18,9 @@ OURS = """
     gadgetd.export.numbering gadgetd.export.exporter gadgetd.export.lun_memory
     gadgetd.export.outcome gadgetd.export.own_gadget gadgetd.export.plan gadgetd.export.reconnect
     gadgetd.export.retry gadgetd.frozen gadgetd.main gadgetd.show gadgetd.show.snapshot
-    gadgetd.status gadgetd.sysfs gadgetd.usb gadgetd.usb.activity gadgetd.usb.attributes
-    gadgetd.usb.controllers gadgetd.usb.gadget gadgetd.usb.kernelfs gadgetd.usb.link
-    gadgetd.usb.serial_login gadgetd.usb.steps
+    gadgetd.status gadgetd.sysfs gadgetd.usb gadgetd.usb.link gadgetd.usb.attributes
+    gadgetd.usb.controllers gadgetd.usb.gadget gadgetd.usb.kernelfs gadgetd.usb.serial_login
+    gadgetd.usb.steps
 """
 """Each costs the board milliseconds before the host has its disks: what is added needs a reason."""
 HEAVY = """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gadgetd.usb.activity import POLLING, Activity
+from gadgetd.usb.link import POLLING, Activity
 
 
 class Proc:
