@@ -30,17 +30,13 @@ class Refused(Exception):  # noqa: N818 - caught by options.py, which makes a Co
 
 
 class Value:
-    """A kind of value. `expected` completes the sentence "expected ..."."""
+    """A kind of value."""
 
-    @property
-    def expected(self) -> str:
-        """In words, what is accepted."""
-        raise NotImplementedError
-
-    @property
-    def schema(self) -> Schema:
+    def __init__(self, expected: str, schema: Schema) -> None:
+        self.expected = expected
+        """In words, what is accepted: it completes the sentence "expected ..."."""
+        self.schema = schema
         """As JSON Schema. It may accept more than `read` does, never less."""
-        raise NotImplementedError
 
     def read(self, given: Scalar) -> object:
         """The value for settings.py. Raises Refused."""
@@ -58,13 +54,8 @@ class Value:
 class Flag(Value):
     """true or false, as YAML 1.2 has them."""
 
-    @property
-    def expected(self) -> str:
-        return "true or false"
-
-    @property
-    def schema(self) -> Schema:
-        return {"type": "boolean"}
+    def __init__(self) -> None:
+        super().__init__("true or false", {"type": "boolean"})
 
     def read(self, given: Scalar) -> bool:
         if given.quoted or given.text not in ("true", "false"):
@@ -80,14 +71,8 @@ class Whole(Value):
 
     def __init__(self, low: int, high: int) -> None:
         self.low, self.high = low, high
-
-    @property
-    def expected(self) -> str:
-        return f"a whole number from {self.low} to {self.high}"
-
-    @property
-    def schema(self) -> Schema:
-        return {"type": "integer", "minimum": self.low, "maximum": self.high}
+        number: Schema = {"type": "integer", "minimum": low, "maximum": high}
+        super().__init__(f"a whole number from {low} to {high}", number)
 
     def read(self, given: Scalar) -> int:
         return _limited(_whole(given), self.low, self.high, given)
@@ -101,17 +86,11 @@ class UsbNumber(Value):
 
     def __init__(self, bcd: bool = False) -> None:
         self.bcd = bcd
-
-    @property
-    def expected(self) -> str:
-        return "0x0000 to 0x9999 with digits 0 to 9 only" if self.bcd else "0x0000 to 0xffff"
-
-    @property
-    def schema(self) -> Schema:
-        digit = "[0-9]" if self.bcd else "[0-9a-fA-F]"
-        highest = 0x9999 if self.bcd else 0xFFFF
+        digit, highest = ("[0-9]", 0x9999) if bcd else ("[0-9a-fA-F]", 0xFFFF)
         number: Schema = {"type": "integer", "minimum": 0, "maximum": highest}
-        return {"anyOf": [number, {"type": "string", "pattern": f"^0x{digit}{{1,4}}$"}]}
+        text: Schema = {"type": "string", "pattern": f"^0x{digit}{{1,4}}$"}
+        expected = f"0x0000 to 0x{highest:04x}{' with digits 0 to 9 only' * bcd}"
+        super().__init__(expected, {"anyOf": [number, text]})
 
     def read(self, given: Scalar) -> int:
         if given.quoted and re.fullmatch("0x[0-9a-fA-F]{1,4}", given.text):
@@ -133,14 +112,8 @@ class Seconds(Value):
 
     def __init__(self, high: int) -> None:
         self.high = high
-
-    @property
-    def expected(self) -> str:
-        return f"a number of seconds from 0 to {self.high}"
-
-    @property
-    def schema(self) -> Schema:
-        return {"type": "number", "minimum": 0, "maximum": self.high}
+        number: Schema = {"type": "number", "minimum": 0, "maximum": high}
+        super().__init__(f"a number of seconds from 0 to {high}", number)
 
     def read(self, given: Scalar) -> float:
         if given.quoted or not _DECIMAL.fullmatch(given.text):
@@ -156,17 +129,11 @@ class Size(Value):
 
     def __init__(self, low: int, high: int) -> None:
         self.low, self.high = low, high
-
-    @property
-    def expected(self) -> str:
-        return f"a size from {self.yaml(self.low)} to {self.yaml(self.high)}, as 8MiB or 64GB"
-
-    @property
-    def schema(self) -> Schema:
         unit = "([KkMmGgTt][Ii]?)?[Bb]"
         text: Schema = {"type": "string", "pattern": rf"^[0-9]+(\.[0-9]+)? ?{unit}$"}
-        number: Schema = {"type": "integer", "minimum": self.low, "maximum": self.high}
-        return {"anyOf": [text, number]}
+        number: Schema = {"type": "integer", "minimum": low, "maximum": high}
+        expected = f"a size from {self.yaml(low)} to {self.yaml(high)}, as 8MiB or 64GB"
+        super().__init__(expected, {"anyOf": [text, number]})
 
     def read(self, given: Scalar) -> int:
         if given.meaning == "str":
@@ -204,16 +171,10 @@ class Text(Value):
     """
 
     def __init__(self, longest: int, noun: str = "", pattern: str = "") -> None:
-        self.longest, self.noun, self.pattern = longest, noun, pattern
-
-    @property
-    def expected(self) -> str:
-        return self.noun or f"1 to {self.longest} printable ASCII characters"
-
-    @property
-    def schema(self) -> Schema:
-        pattern = self.pattern or "[!-~]([ -~]*[!-~])?"
-        return {"type": "string", "maxLength": self.longest, "pattern": f"^{pattern}$"}
+        self.longest, self.pattern = longest, pattern
+        whole = f"^{pattern or '[!-~]([ -~]*[!-~])?'}$"
+        text: Schema = {"type": "string", "maxLength": longest, "pattern": whole}
+        super().__init__(noun or f"1 to {longest} printable ASCII characters", text)
 
     def read(self, given: Scalar) -> str:
         text = given.text
@@ -246,20 +207,10 @@ class Glob(Value):
     """
 
     def __init__(self, example: str, kernel_name: bool = False) -> None:
-        self.example, self.kernel_name = example, kernel_name
-
-    @property
-    def expected(self) -> str:
-        return f"a pattern such as {self.example}"
-
-    @property
-    def _text(self) -> Text:
-        letter, end = ("[ -.0-~]", "[!-.0-~]") if self.kernel_name else ("[ -~]", "[!-~]")
-        return Text(longest=128, pattern=f"{end}({letter}*{end})?")
-
-    @property
-    def schema(self) -> Schema:
-        return self._text.schema
+        self.kernel_name = kernel_name
+        letter, end = ("[ -.0-~]", "[!-.0-~]") if kernel_name else ("[ -~]", "[!-~]")
+        self._text = Text(longest=128, pattern=f"{end}({letter}*{end})?")
+        super().__init__(f"a pattern such as {example}", self._text.schema)
 
     def read(self, given: Scalar) -> str:
         if self.kernel_name and given.meaning == "str" and "/" in given.text:
@@ -286,14 +237,7 @@ class Choice(Value):
 
     def __init__(self, noun: str, words: tuple[StrEnum, ...]) -> None:
         self.noun, self.words = noun, words
-
-    @property
-    def expected(self) -> str:
-        return f"one of {', '.join(self.words)}"
-
-    @property
-    def schema(self) -> Schema:
-        return {"enum": [str(word) for word in self.words]}
+        super().__init__(f"one of {', '.join(words)}", {"enum": [str(word) for word in words]})
 
     def read(self, given: Scalar) -> StrEnum:
         if given.meaning != "str":
@@ -313,15 +257,8 @@ class Several(Value):
 
     def __init__(self, item: Choice | Glob) -> None:
         self.item = item
-
-    @property
-    def expected(self) -> str:
-        return f"{self.item.expected}, or a list of them"
-
-    @property
-    def schema(self) -> Schema:
-        array: Schema = {"type": "array", "items": self.item.schema, "minItems": 1}
-        return {"anyOf": [self.item.schema, {**array, "uniqueItems": True}]}
+        array: Schema = {"type": "array", "items": item.schema, "minItems": 1, "uniqueItems": True}
+        super().__init__(f"{item.expected}, or a list of them", {"anyOf": [item.schema, array]})
 
     def read(self, given: Scalar) -> tuple[str, ...]:
         return (self.item.read(given),)
@@ -341,14 +278,8 @@ class Named(Value):
 
     def __init__(self, words: tuple[str, ...], other: Value) -> None:
         self.words, self.other = words, other
-
-    @property
-    def expected(self) -> str:
-        return f"{', '.join(self.words)} or {self.other.expected}"
-
-    @property
-    def schema(self) -> Schema:
-        return {"anyOf": [{"enum": list(self.words)}, self.other.schema]}
+        expected = f"{', '.join(words)} or {other.expected}"
+        super().__init__(expected, {"anyOf": [{"enum": list(words)}, other.schema]})
 
     def read(self, given: Scalar) -> object:
         if given.meaning == "bool":
