@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -53,38 +53,6 @@ class LunRecord(Frozen):
     def in_doubt(self) -> frozenset[int]:
         """The LUNs of which a daemon that starts does not know whether all is on the disk."""
         return (self.shown | self.failed | self.unproved) - self.safe
-
-
-def record(
-    luns: Mapping[str, int],
-    drives: Iterable[Drive],
-    unproved: Set[int],
-    failed: Set[int],
-    torn: Set[int],
-    refused: Set[int],
-    displaced: Mapping[str, frozenset[str]],
-) -> LunRecord:
-    """Put together what is to be remembered.
-
-    `failed`, `torn` and `refused` are more than those among the drives.
-    """
-    drives = tuple(drives)
-    lost = {drive.number for drive in drives if drive.life is Life.FAILED or drive.lost}
-    # On their way out of their LUN, or changed in it.
-    between = {e.number for e in drives if not (e.written or e.inserted or e.ejected)}
-    return LunRecord(
-        luns,
-        dict(displaced),
-        shown=frozenset(e.number for e in drives if e.inserted or e.ejected),
-        failed=frozenset(lost | failed),
-        unproved=frozenset(between | unproved),
-        withdrawn=frozenset(e.number for e in drives if e.ejected and not e.ejected_by_host),
-        safe=frozenset(e.number for e in drives if e.life is Life.EJECTED),
-        torn=frozenset({*torn, *(e.number for e in drives if e.torn)}),
-        opened=frozenset(e.number for e in drives if e.opened),
-        reset=frozenset(e.number for e in drives if e.reset),
-        refused=frozenset({*refused, *(e.number for e in drives if e.refused)}),
-    )
 
 
 def load(path: Path) -> LunRecord:
@@ -225,15 +193,23 @@ class LunMemory:
 
     def remember(self, drives: Iterable[Drive]) -> None:
         """Write down what a daemon needs that comes after us, if it has changed."""
-        failed = self._remembered.failed & self.unproved
-        found = record(
+        drives = tuple(drives)
+        failed = {e.number for e in drives if e.life is Life.FAILED or e.lost}
+        failed |= self._remembered.failed & self.unproved
+        # On their way out of their LUN, or changed in it.
+        between = {e.number for e in drives if not (e.written or e.inserted or e.ejected)}
+        found = LunRecord(
             self.numbers,
-            drives,
-            self.unproved,
-            failed,
-            self.torn,
-            self._refused,
-            self._displaced,
+            dict(self._displaced),
+            shown=frozenset(e.number for e in drives if e.inserted or e.ejected),
+            failed=frozenset(failed),
+            unproved=frozenset(between | self.unproved),
+            withdrawn=frozenset(e.number for e in drives if e.ejected and not e.ejected_by_host),
+            safe=frozenset(e.number for e in drives if e.life is Life.EJECTED),
+            torn=frozenset(self.torn.union(e.number for e in drives if e.torn)),
+            opened=frozenset(e.number for e in drives if e.opened),
+            reset=frozenset(e.number for e in drives if e.reset),
+            refused=frozenset(self._refused.union(e.number for e in drives if e.refused)),
         )
         if found != self._remembered and save(self._file, found):
             self._remembered = found
