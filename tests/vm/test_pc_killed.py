@@ -74,18 +74,20 @@ def assert_written(pair: Pair, told: dict[int, int]) -> None:
             assert found in (chunk(number, generation), chunk(number, generation + 1)), number
 
 
-def take_away(pair: Pair, kills: range, first: int, how: Callable[[], None]) -> None:
+def take_away(pair: Pair, kills: range, first: int, what: str, how: Callable[[], None]) -> None:
     """Write, take something away, look at the image, put it back and begin again."""
     for kill in kills:
         generation = (first + kill) * 1000
         disk = pair.host.wait_for_blocks(2, BOOT_S)[1]
         begin(pair, disk, generation)
-        time.sleep(random.Random(SEED + kill).uniform(0, MOST_S))  # the instant is chance
+        time.sleep(
+            random.Random(f"{SEED} {what} {kill}").uniform(0, MOST_S)
+        )  # the instant is chance
         told = acknowledged(pair, generation)
         how()
         assert_written(pair, told)
-        count("cuts: power or cable, while the PC writes")
-        count("bytes verified: acknowledged before a cut", len(told) * CHUNK)
+        count(f"cuts while the PC writes: {what}")
+        count("bytes verified that were acknowledged before a cut", len(told) * CHUNK)
 
 
 def expect_words_of_no_host(pair: Pair, since: int) -> None:
@@ -131,7 +133,7 @@ def test_the_cable_is_pulled_while_the_pc_writes(pair: Pair, kills: range) -> No
         pair.plug()
         expect_words_of_a_host(pair, since)
 
-    take_away(pair, kills, 1, pull)
+    take_away(pair, kills, 1, "the cable", pull)
 
 
 def test_the_board_is_killed_while_the_pc_writes(pair: Pair, kills: range) -> None:
@@ -143,7 +145,7 @@ def test_the_board_is_killed_while_the_pc_writes(pair: Pair, kills: range) -> No
         pair.plug()
         expect_words_of_a_host(pair, since)
 
-    take_away(pair, kills, 100, kill)
+    take_away(pair, kills, 100, "the board's power", kill)
 
 
 @pytest.mark.long
@@ -159,4 +161,4 @@ def test_the_pc_is_killed_while_it_writes_and_the_next_one_is_served(
         pair.plug()
         expect_words_of_a_host(pair, since)
 
-    take_away(pair, kills, 200, kill)
+    take_away(pair, kills, 200, "the PC's power", kill)
