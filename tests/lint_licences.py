@@ -1,7 +1,7 @@
 """Checks the licence of every Python package that the project is run, tested or measured with.
 
 `make lint` runs it, on what is installed, without a network. A package says its licence in one of
-three places. A licence that is not known here is looked at by a person before it is added.
+four places. A licence that is not known here is looked at by a person before it is added.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageMetadata, distributions
+from importlib.metadata import Distribution, PackageMetadata, distributions
 
 KNOWN = re.compile(
     r"(the )?(MIT|BSD|Apache|ISC|MPL|Mozilla Public|PSF|Python Software|HPND|Zlib|LGPL"
@@ -29,10 +29,17 @@ def licences(package: PackageMetadata) -> tuple[str, ...]:
     return (*told, *(text.partition("\n")[0] for text in package.get_all("License", [])))
 
 
+def titles(distribution: Distribution) -> tuple[str, ...]:
+    """What stands at the head of the licence files that a package brings."""
+    names = distribution.metadata.get_all("License-File", [])
+    texts = (distribution.read_text(f"licenses/{name}") or "" for name in names)
+    return tuple(text.strip().partition("\n")[0] for text in texts)
+
+
 def unknown() -> Iterator[str]:
     """One sentence for each package without a licence that is known."""
     for distribution in distributions():
-        told = licences(distribution.metadata)
+        told = licences(distribution.metadata) or titles(distribution)
         if not any(all(map(KNOWN.match, each.strip("()").split(" AND "))) for each in told):
             name = distribution.metadata["Name"]
             said = ", ".join(filter(None, told)) or "nothing"

@@ -38,6 +38,16 @@ def test_a_licence_is_known_wherever_it_is_said(
     assert lint_licences.main() == 0
 
 
+@pytest.mark.parametrize(("title", "status"), [("Apache License", 0), ("GNU AFFERO", 1)])
+def test_a_package_that_says_nothing_has_the_licence_that_it_brings(
+    title: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {"licenses/LICENSE": f"\n    {title}\n  Version 2.0\n"}
+    installed = [SimpleNamespace(metadata=package(License_File="LICENSE"), read_text=texts.get)]
+    monkeypatch.setattr(lint_licences, "distributions", lambda: installed)
+    assert lint_licences.main() == status
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
