@@ -76,6 +76,7 @@ test-vm: setup
 
 # Not part of make test: it goes on for as long as it is told to.
 soak: setup
+	@$(call installed,fuzz,what leads the fuzzing)
 	@$(with_args) $(python) -m tests.soak
 
 # Not part of make test either: some thousand changes, and the tests of each.
@@ -116,7 +117,7 @@ lint: setup
 lock: setup
 	@$(python) -m venv '$(cache)/lock'
 	@'$(cache)/lock/bin/python' -m pip install -q pip-tools
-	@for each in dev bench mutants; do \
+	@for each in dev bench fuzz mutants; do \
 	    '$(cache)/lock/bin/python' -m piptools compile -q --generate-hashes --allow-unsafe --strip-extras --no-header \
 	        --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	        -o requirements-$$each.txt requirements-$$each.in || exit; done

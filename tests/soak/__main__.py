@@ -34,12 +34,15 @@ FILES = (
     "unit/bootimg/test_inspect",
     "unit/export/test_exporter",
     "unit/test_endurance",
+    "soak/fuzz",
     "vm/test_pc_killed",
 )
 CUTS = 5
 """How often a round takes the board's power, and the cable, while the PC writes."""
 ROUNDS = 200
 """How often a round plugs, reloads and so on in the fake."""
+FUZZ_S = 60
+"""How long a round tries bytes as a configuration."""
 _PASSED = re.compile(r"(\d+) passed")
 
 
@@ -123,11 +126,14 @@ def _counted(file: Path) -> Counter[str]:
 
 def _run(file: str, seed: int, counts: Path) -> tuple[bool, int, str]:
     """One file with one seed: whether all passed, how many did, and what was said."""
-    command = [sys.executable, "-m", "pytest", "-q"]
+    command = [sys.executable, "-m", "pytest", "-q", f"--hypothesis-seed={seed}"]
+    command.append(f"tests/{file}.py")
+    if file == "soak/fuzz":
+        command = [sys.executable, "-m", "tests.soak.fuzz", str(seed), str(FUZZ_S)]
     if _boots(file):
         command += ["-n", "0", "--kills", str(CUTS), "-k", "board_is_killed or cable_is_pulled"]
     done = subprocess.run(
-        [*command, f"--hypothesis-seed={seed}", f"tests/{file}.py"],
+        command,
         cwd=CHECKOUT,
         env={
             **os.environ,
