@@ -36,6 +36,7 @@ also_copy=
 pytest_add_cli_args=
     -n0
     -pno:cacheprovider
+    --hypothesis-profile=mutants
     -knot at_any_call
 pytest_add_cli_args_test_selection=
     {tests}

@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tests.unit.fakes import Bench
 
 # How long an example takes says something about the machine and nothing about the code.
 settings.register_profile("gadgetd", deadline=None)
+# Whether a test fails is all that `make mutants` asks, and not what the smallest example is.
+settings.register_profile(
+    "mutants", deadline=None, database=None, phases=(Phase.explicit, Phase.generate)
+)
 settings.load_profile("gadgetd")
 
 
