@@ -23,7 +23,7 @@ export TMPDIR := $(cache)/tmp
 export RUFF_CACHE_DIR := $(cache)/lint/ruff
 export MYPY_CACHE_DIR := $(cache)/lint/mypy
 
-.PHONY: help setup run host screenshot test-image test test-unit test-vm soak mutants mutants-setup board-report bench bench-quick bench-idle bench-setup lint lock clean
+.PHONY: help setup run host screenshot test-image test test-unit test-vm soak endurance mutants mutants-setup board-report bench bench-quick bench-idle bench-setup lint lock clean
 
 help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
@@ -31,6 +31,7 @@ help:
 	@echo 'make test        linters, unit tests, tests on the emulated CM4'
 	@echo 'make lint        ruff, mypy, who imports whom, dead code, shellcheck, licences;  make test-unit, make test-vm: one part, ARGS for pytest'
 	@echo 'make soak        the tests with chance in them, over and over; ARGS="--minutes 5"'
+	@echo 'make endurance   thousands of plugs, hot-plugs, reloads in the fake, a table and a picture'
 	@echo 'make mutants     changes the code and looks which tests notice; hours, goes on where it was; ARGS=export/drive'
 	@echo 'make board-report ARGS="--board /dev/ttyUSB0": what a real board does, written down'
 	@echo 'make bench       gadgetd beside the script it replaces; renews docs/benchmarks.md'
@@ -78,6 +79,9 @@ test-vm: setup
 soak: setup
 	@$(call installed,fuzz,what leads the fuzzing)
 	@$(with_args) $(python) -m tests.soak
+
+endurance: bench-setup
+	@$(with_args) $(python) -m tests.soak.endurance
 
 # Not part of make test either: some thousand changes, and the tests of each.
 mutants: mutants-setup

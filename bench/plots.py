@@ -23,9 +23,7 @@ COLOURS = ("#c9d6df", "#f2a541", "#0b6e4f", "#8d99ae", "#52616b", "#d95d39", "#6
 
 def draw(results: Mapping[str, Any], directory: Path) -> None:
     """Write every picture that the results have numbers for."""
-    matplotlib.rcParams.update(
-        {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9, "axes.axisbelow": True}
-    )
+    _settle()
     directory.mkdir(parents=True, exist_ok=True)
     found = rows(dict(results))
     pictures = results["pictures"]
@@ -42,6 +40,25 @@ def draw(results: Mapping[str, Any], directory: Path) -> None:
         )
     if pictures.get("scale"):
         _save(scale(pictures["scale"]), directory / "scale.svg")
+
+
+def endurance(found: Mapping[str, Sequence[tuple[int, int, int]]], path: Path) -> None:
+    """Write a picture of what is left: times, descriptors, blocks of memory more than at first."""
+    _settle()
+    figure = Figure(figsize=(WIDTH, 4), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    for colour, (what, samples) in zip(COLOURS[1:], found.items(), strict=False):
+        times = [each[0] for each in samples]
+        above.plot(times, [each[1] for each in samples], color=colour)
+        below.plot(times, [each[2] for each in samples], color=colour, label=what)
+    above.set_ylabel("open descriptors")
+    above.set_ylim(bottom=0)
+    below.set_ylabel("blocks of memory,\nmore than at first")
+    below.set_xlabel("times")
+    for axes in (above, below):
+        axes.grid(color="#e5e5e5")
+    figure.legend(loc="outside lower center", ncols=len(found), frameon=False)
+    _save(figure, path)
 
 
 def start(pictures: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -118,6 +135,13 @@ def scale(points: Sequence[Sequence[float]]) -> Figure:
     axes.set_ylim(bottom=0)
     axes.grid(color="#e5e5e5")
     return figure
+
+
+def _settle() -> None:
+    """Have all pictures look alike, and the same numbers give the same file."""
+    matplotlib.rcParams.update(
+        {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9, "axes.axisbelow": True}
+    )
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -7,20 +7,25 @@ Memory is counted in blocks of Python's allocator: what is left of a round shows
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from gadgetd.daemon import Daemon
 from gadgetd.export.drives import TICK_S
 from gadgetd.status import Phase
-from tests.soak import ROUNDS, count
+from tests.soak import ROUNDS, Sample, count, note
 from tests.unit.fakes import MIB, Bench, open_fds
 
 WARM_UP = 10
 BLOCKS = 300
 """Caches and free lists move by so much, whatever the number of rounds."""
+
+SAMPLED = 50
+"""So often it is noted what there is."""
 
 Round = Callable[[Bench, Daemon, int], None]
 
@@ -80,6 +85,19 @@ def left(bench: Bench) -> tuple[int, int]:
     return len(open_fds()), sys.getallocatedblocks()
 
 
+def resident_kib() -> int:
+    """What this process has in RAM. Source: proc_pid_statm(5)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def sample(bench: Bench, rounds: int) -> Sample:
+    """What there is after so many rounds."""
+    return Sample(
+        rounds, int(bench.clock()), *left(bench), resident_kib(), lines=len(bench.panel.log)
+    )
+
+
 @pytest.mark.parametrize(
     "each", [plug, hot_plug, reload, eject, restart], ids=lambda each: each.__name__
 )
@@ -92,9 +110,12 @@ def test_nothing_is_left_of_a_round(bench: Bench, each: Round) -> None:
         each(bench, daemon, number)
     fds, blocks = left(bench)
     watched = len(bench.loop.watched)
-    for number in range(WARM_UP, WARM_UP + ROUNDS):
-        each(bench, daemon, number)
+    for number in range(ROUNDS):
+        if number % max(1, ROUNDS // SAMPLED) == 0:
+            note(sample(bench, number))
+        each(bench, daemon, WARM_UP + number)
     fds_now, blocks_now = left(bench)
+    note(sample(bench, ROUNDS))
     count(f"endurance: {each.__name__.replace('_', ' ')}", ROUNDS)
     assert fds_now == fds
     assert len(bench.loop.watched) == watched
