@@ -47,6 +47,7 @@ class Pair:
                 for index, drive in enumerate(options.nvme)
             ),
         )
+        self._pc_directory = kept / "pc"
         self._machine: Machine | None = None
         self._pc: Pc | None = None
         self._board: Board | None = None
@@ -75,13 +76,15 @@ class Pair:
         return self._inside
 
     def pc_console(self) -> str:
-        """What came out of the PC's serial port, /dev/ttyAMA0 there, since it was switched on."""
-        assert self._pc, "the PC is off"
-        return (self._pc.directory / "pc.log").read_text(errors="replace")
+        """What came out of the PC's serial port, /dev/ttyAMA0 there, since it was switched on.
+
+        That of a PC that was killed stays until the next is switched on.
+        """
+        return (self._pc_directory / "pc.log").read_text(errors="replace")
 
     def boot_pc(self) -> None:
         """Switch the PC on; the cable is out. Returns when it takes commands."""
-        self._pc = Pc(self.directory)
+        self._pc = Pc(self.directory, self._pc_directory)
         self._pc.start()
         self._host = PcShell(self._pc.host_path)
         if self._board:
@@ -133,7 +136,7 @@ class Pair:
             shutil.copy(self.kept / "uart.log", directory)
         if self._board:
             self._board.keep(directory)
-        if self._pc:
+        with suppress(FileNotFoundError):
             (directory / "pc.log").write_text(self.pc_console())
 
     def close(self) -> None:

@@ -9,13 +9,15 @@ import random
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from emulator import HostBlock
+from emulator.pc import UDEV_S
 from tests.soak import SEED, count
-from tests.vm.board import BOOT_S, until
-from tests.vm.hostside import CHUNK, chunk
+from tests.vm.board import until
+from tests.vm.hostside import BLOCK, CHUNK, chunk
 from tests.vm.pair import VUDC, Pair
 
 pytestmark = pytest.mark.emulated
@@ -54,8 +56,15 @@ def begin(pair: Pair, disk: HostBlock, generation: int) -> None:
     pair.host.check(
         f"cat >/tmp/writer <<'END'\n{WRITER}\nEND\n"
         f"python3 -S /tmp/writer {disk.device} {generation} >/tmp/writer.said 2>&1 &"
+        " echo $! >/tmp/writer.pid"
     )
     until("chunks are written", lambda: len(acknowledged(pair, generation)) >= AT_LEAST)
+
+
+def expect_end(pair: Pair) -> None:
+    """Wait until the PC that writes has heard of it. What it acknowledged up to then counts."""
+    until("it ends", lambda: pair.host.run("kill -0 $(cat /tmp/writer.pid)")[0] != 0)
+    assert "OSError" in pair.host.check("cat /tmp/writer.said")
 
 
 def acknowledged(pair: Pair, since: int) -> dict[int, int]:
@@ -65,29 +74,48 @@ def acknowledged(pair: Pair, since: int) -> dict[int, int]:
 
 
 def assert_written(pair: Pair, told: dict[int, int]) -> None:
-    """Each chunk is in the disk's image as it was acknowledged, or as a later one."""
+    """Each block is in the disk's image as it was acknowledged, or as it was to be next."""
     assert len(told) >= AT_LEAST
     with (pair.directory / "nvme0.img").open("rb") as image:
         for number, generation in told.items():
             image.seek(number * CHUNK)
-            found = image.read(CHUNK)
-            assert found in (chunk(number, generation), chunk(number, generation + 1)), number
+            found = {image.read(BLOCK) for _ in range(CHUNK // BLOCK)}
+            assert found <= {chunk(number, generation + more)[:BLOCK] for more in (0, 1)}, number
 
 
-def take_away(pair: Pair, kills: range, first: int, what: str, how: Callable[[], None]) -> None:
-    """Write, take something away, look at the image, put it back and begin again."""
+def take_away(
+    pair: Pair,
+    kills: range,
+    first: int,
+    what: str,
+    how: Callable[[], None],
+    put_back: Callable[[], None],
+) -> None:
+    """Write, take something away, look at the image, put it back, look again and begin again."""
     for kill in kills:
         generation = (first + kill) * 1000
-        disk = pair.host.wait_for_blocks(2, BOOT_S)[1]
+        disk = disks(pair)[1]
         begin(pair, disk, generation)
         time.sleep(
             random.Random(f"{SEED} {what} {kill}").uniform(0, MOST_S)
         )  # the instant is chance
-        told = acknowledged(pair, generation)
         how()
+        told = acknowledged(pair, generation)
+        assert_written(pair, told)
+        put_back()
         assert_written(pair, told)
         count(f"cuts while the PC writes: {what}")
         count("bytes verified that were acknowledged before a cut", len(told) * CHUNK)
+
+
+def disks(pair: Pair) -> list[HostBlock]:
+    """Wait until the PC has both disks. What udev does with them then, it does beside the test."""
+
+    def there() -> list[HostBlock]:
+        blocks = pair.host.blocks()
+        return blocks if len(blocks) == 2 and all(b.size_bytes for b in blocks) else []
+
+    return list(until("the PC has both disks", there, UDEV_S))
 
 
 def expect_words_of_no_host(pair: Pair, since: int) -> None:
@@ -98,7 +126,7 @@ def expect_words_of_no_host(pair: Pair, since: int) -> None:
     assert host["change"] == "reset"
     advice = board.expect_event(since, event="advice", active=True)
     assert (advice["message"], advice["hint"]) == (NO_HOST, WHAT_TO_DO)
-    board.expect_on_screen(
+    shown = board.expect_on_screen(
         "PC: not set up by a host, or no more",
         NO_HOST,
         f"What to do: {WHAT_TO_DO}",
@@ -107,45 +135,46 @@ def expect_words_of_no_host(pair: Pair, since: int) -> None:
     assert [each["message"] for each in status["advice"]] == [NO_HOST]
     controller = status["controller"]
     assert (controller["name"], controller["state"]) == (VUDC, "default")
-    assert [row["life"] for row in board.exported()] == ["waiting for host"] * 2
+    assert [disk["life"] for disk in status["disks"]] == ["waiting for host"] * 2
     # The PC may still have held something.
     assert not status["safe_to_unplug"]
-    assert "SAFE TO UNPLUG" not in board.words()
+    assert "SAFE TO UNPLUG" not in shown
 
 
-def expect_words_of_a_host(pair: Pair, since: int) -> None:
-    """They say that it is back, and take back what they said before."""
+def plug(pair: Pair) -> None:
+    """Put the cable in: they say that a host is there, and take back what they said before."""
     board = pair.board
-    board.expect_event(since, event="host", change="configured", state="configured")
-    pair.host.wait_for_blocks(2, BOOT_S)
-    board.expect_on_screen("PC: connected, high-speed (480 Mb/s)")
-    until("no advice is left", lambda: board.status()["advice"] == [])
-    assert board.status()["controller"]["state"] == "configured"
-    assert NO_HOST not in board.words()
+    since = board.uart.line.position
+    pair.plug()
+    board.expect_event(since, UDEV_S, event="host", change="configured", state="configured")
+    disks(pair)
+    status = until("no advice is left", lambda: (s := board.status())["advice"] == [] and s)
+    assert status["controller"]["state"] == "configured"
+    shown = board.expect_on_screen("PC: connected, high-speed (480 Mb/s)")
+    assert NO_HOST not in shown
 
 
 def test_the_cable_is_pulled_while_the_pc_writes(pair: Pair, kills: range) -> None:
     def pull() -> None:
         since = pair.board.uart.line.position
         pair.unplug()
+        expect_end(pair)
         expect_words_of_no_host(pair, since)
-        since = pair.board.uart.line.position
-        pair.plug()
-        expect_words_of_a_host(pair, since)
 
-    take_away(pair, kills, 1, "the cable", pull)
+    take_away(pair, kills, 1, "the cable", pull, partial(plug, pair))
 
 
 def test_the_board_is_killed_while_the_pc_writes(pair: Pair, kills: range) -> None:
     def kill() -> None:
         pair.kill_board()
+        expect_end(pair)
         until("the disks are gone", lambda: pair.host.blocks() == [])
-        pair.boot_board()
-        since = pair.board.uart.line.position
-        pair.plug()
-        expect_words_of_a_host(pair, since)
 
-    take_away(pair, kills, 100, "the board's power", kill)
+    def boot() -> None:
+        pair.boot_board()
+        plug(pair)
+
+    take_away(pair, kills, 100, "the board's power", kill, boot)
 
 
 @pytest.mark.long
@@ -156,9 +185,9 @@ def test_the_pc_is_killed_while_it_writes_and_the_next_one_is_served(
         since = pair.board.uart.line.position
         pair.kill_pc()
         expect_words_of_no_host(pair, since)
-        since = pair.board.uart.line.position
-        pair.boot_pc()
-        pair.plug()
-        expect_words_of_a_host(pair, since)
 
-    take_away(pair, kills, 200, "the PC's power", kill)
+    def boot() -> None:
+        pair.boot_pc()
+        plug(pair)
+
+    take_away(pair, kills, 200, "the PC's power", kill, boot)
