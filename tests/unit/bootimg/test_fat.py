@@ -240,11 +240,11 @@ def test_a_damaged_image_raises_nothing_but_our_error(changes: list[tuple[int, i
     image = bytearray(build({"one": b"1" * 2000, "long name.text": b"2", "d/e/f": b"3"}))
     for at, value in changes:
         image[at % len(image)] = value
-    begin = time.monotonic()
+    begin = time.process_time()
     try:
         found = fat.read(bytes(image), "damaged.img")
     except BootimgError:
         pass
     else:
         assert sum(file.size for file in found.files.values()) <= len(image)
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
