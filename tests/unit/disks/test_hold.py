@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import select
@@ -12,6 +13,7 @@ import tempfile
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -131,6 +133,35 @@ def test_data_that_is_written_is_not_lost_and_what_the_kernel_cannot_tell_is() -
     os.close(reader)
     assert Hold(-1, writer).lost_data() is True  # ESPIPE
     os.close(writer)
+
+
+@pytest.mark.parametrize(("answer", "lost"), [(0, False), (-1, True)])
+def test_all_of_a_disk_that_has_left_is_to_be_written_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch, answer: int, lost: bool
+) -> None:
+    # That the kernel tells of an SD card's lost writes so is for the emulated board to show.
+    asked: list[tuple[int, int, int, int]] = []
+
+    def sync_file_range(fd: int, offset: ctypes.c_int64, size: ctypes.c_int64, flags: int) -> int:
+        asked.append((fd, offset.value, size.value, flags))
+        return answer
+
+    libc = SimpleNamespace(sync_file_range=sync_file_range)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: {None: libc}[name])
+    assert Hold(-1, 7).lost_data() is lost
+    # SYNC_FILE_RANGE_WAIT_BEFORE, WRITE and WAIT_AFTER; a size of 0 is up to the end.
+    assert asked == [(7, 0, 0, 1 | 2 | 4)]
+
+
+def test_the_first_descriptor_of_all_is_closed_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[int] = []
+    monkeypatch.setattr(os, "close", closed.append)
+    held = Hold(5, 0)
+    held.release()
+    held.release()
+    assert closed == [5, 0]
 
 
 def test_looking_whether_a_disk_is_in_use_opens_it_for_reading_alone_and_keeps_nothing(
