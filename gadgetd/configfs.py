@@ -124,7 +124,7 @@ class ConfigFs(Steps):
         With ETIMEDOUT the host has lost the disks, and a command of its goes on.
         """
         try:
-            self._write_apart(self._gadgets / name / "UDC", "\n")
+            self._write(self._gadgets / name / "UDC", "\n", apart=True)
         except GadgetError as error:
             if error.errno not in _NOT_THERE:
                 raise
@@ -193,7 +193,7 @@ class ConfigFs(Steps):
 
     def take_out(self, name: str, number: int) -> None:
         """Take the disk out of a LUN. Errors are those of `set_lun`."""
-        self._write_apart(self._lun(name, number) / "file", "\n")
+        self._write(self._lun(name, number) / "file", "\n", apart=True)
 
     def set_lun(self, name: str, lun: Lun) -> None:
         """Make an existing LUN what is wanted; if that fails it is again what it was.
@@ -222,7 +222,7 @@ class ConfigFs(Steps):
 
     def force_eject(self, name: str, number: int) -> None:
         """Take the disk out even if the host has locked it."""
-        self._write_apart(self._lun(name, number) / "forced_eject", "1")
+        self._write(self._lun(name, number) / "forced_eject", "1", apart=True)
 
     def is_locked(self, name: str, number: int) -> bool:
         """Ask whether the host has locked the medium, changing nothing. Errors: GadgetError.
@@ -231,7 +231,7 @@ class ConfigFs(Steps):
         (source: fsg_store_file, fsg_lun_open in drivers/usb/gadget/function/storage_common.c).
         """
         try:
-            self._write_apart(self._lun(name, number) / "file", NO_FILE)
+            self._write(self._lun(name, number) / "file", NO_FILE, apart=True)
         except GadgetError as error:
             if error.errno not in (errno.EBUSY, errno.ENOENT):
                 raise

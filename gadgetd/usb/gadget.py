@@ -165,7 +165,7 @@ def compare(current: Gadget | None, wanted: Gadget) -> Changes:
 def shape(gadget: Gadget) -> tuple[object, ...]:
     """Give what of a gadget cannot change without disconnecting the host."""
     luns = [(function.name, len(function.luns)) for function in gadget.functions]
-    return (*_frame(gadget), *luns)
+    return (_frame(gadget), *luns)
 
 
 def _places(gadget: Gadget) -> dict[int, tuple[str, int]]:
@@ -177,14 +177,6 @@ def _places(gadget: Gadget) -> dict[int, tuple[str, int]]:
     }
 
 
-def _frame(gadget: Gadget) -> tuple[object, ...]:
-    return (
-        gadget.name,
-        gadget.vendor_id,
-        gadget.product_id,
-        gadget.device_version,
-        gadget.manufacturer,
-        gadget.product,
-        gadget.serial,
-        gadget.max_power_ma,
-    )
+def _frame(gadget: Gadget) -> Gadget:
+    """Give what of it is neither a function nor a LUN."""
+    return gadget._replace(functions=())

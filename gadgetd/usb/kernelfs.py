@@ -121,12 +121,9 @@ class Kernel:
             _time_out()  # It is asked for already.
         if path.name not in _IN_ANY_CASE:
             self._keep_from_waiting(path)
-        child = self._begin(path, text)
-        if not child.over(wait_s or (UNBIND_S if path.name == "UDC" else ANSWER_S)):
-            self._under_way.setdefault(place, []).append(Write(path, text, child))
-            self.late(child.fileno())
-            _time_out()
-        if number := child.result():
+        write = Write(path, text, self._begin(path, text))
+        wait_s = wait_s or (UNBIND_S if path.name == "UDC" else ANSWER_S)
+        if number := self._answer(place, write, wait_s):
             raise OSError(number, os.strerror(number))
 
     def read_apart(self, gadget: Path, paths: Iterable[Path], wait_s: float = ANSWER_S) -> None:
@@ -136,12 +133,7 @@ class Kernel:
         """
         if gadget in self.under_way:
             _time_out()
-        child = self._begin_reading(paths)
-        if not child.over(wait_s):
-            self._under_way.setdefault(gadget, []).append(Write(gadget, "", child))
-            self.late(child.fileno())
-            _time_out()
-        child.result()
+        self._answer(gadget, Write(gadget, "", self._begin_reading(paths)), wait_s)
 
     @property
     def under_way(self) -> frozenset[Path]:
@@ -158,6 +150,14 @@ class Kernel:
 
     def _begin_reading(self, paths: Iterable[Path]) -> Child:
         return Child(partial(_read_all, tuple(paths)))
+
+    def _answer(self, place: Path, write: Write, wait_s: float) -> int:
+        """Wait so long for 0 or an errno. ETIMEDOUT: it goes on, and `place` waits for it."""
+        if not write.child.over(wait_s):
+            self._under_way.setdefault(place, []).append(write)
+            self.late(write.child.fileno())
+            _time_out()
+        return write.child.result()
 
     def _keep_from_waiting(self, path: Path, *, item: bool = False) -> None:
         """Raise ETIMEDOUT if it would wait; `item`: what is to be made or removed, else read."""

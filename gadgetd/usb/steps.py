@@ -144,7 +144,7 @@ class Steps:
 
     def _rewrite(self, undo: Undo, path: Path, old: str, new: str) -> None:
         apart = path.name in WAITING
-        (self._write_apart if apart else self._write)(path, new or "\n")
+        self._write(path, new or "\n", apart=apart)
         write = self._kernel.write_apart if apart else self._kernel.write
         undo.add(f"write {self._where(path)}", write, path, old or "\n")
 
@@ -176,16 +176,10 @@ class Steps:
         except OSError as error:
             refuse(f"{verb} {self._where(path)}", error)
 
-    def _write(self, path: Path, text: str) -> None:
+    def _write(self, path: Path, text: str, *, apart: bool = False) -> None:
+        """Write an attribute; `apart` if it may wait for the host. ETIMEDOUT: it goes on then."""
         try:
-            self._kernel.write(path, text)
-        except OSError as error:
-            refuse(f"write {self._where(path)}", error, text)
-
-    def _write_apart(self, path: Path, text: str) -> None:
-        """Write what may wait for the host. ETIMEDOUT: it goes on; see kernelfs."""
-        try:
-            self._kernel.write_apart(path, text)
+            (self._kernel.write_apart if apart else self._kernel.write)(path, text)
         except OSError as error:
             refuse(f"write {self._where(path)}", error, text)
 
