@@ -138,8 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     attach = command("attach", _attach, "make a change that waits for the host, at the host's cost")
     attach.add_argument("--yes", action="store_true", help="do not ask first")
     command("stop", _stop, "take all disks from the host and flush them; the daemon stays")
-    command("start", _start, "export again after stop")
-    command("reload", _reload, f"read {CONFIG} again, as SIGHUP does")
+    command("start", lambda _: _tell("start"), "export again after stop")
+    command("reload", lambda _: _tell("reload"), f"read {CONFIG} again, as SIGHUP does")
     command("log", _log, "show what has happened since the start")
     return parser
 
@@ -276,14 +276,6 @@ def _attach(options: argparse.Namespace) -> int:
             raise GadgetdError("nothing was changed", hint="answer y, or give --yes")
     print(client.from_json(client.send("attach", confirmed=True)["status"]).message)
     return OK
-
-
-def _start(_options: argparse.Namespace) -> int:
-    return _tell("start")
-
-
-def _reload(_options: argparse.Namespace) -> int:
-    return _tell("reload")
 
 
 def _tell(command: str) -> int:

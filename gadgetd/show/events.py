@@ -234,15 +234,4 @@ def _trouble(name: str, trouble: Problem, *, active: bool, now: Status) -> Event
         words = f"goes on: {words}" if goes_on else f"over: {words}"
     elif trouble.hint:
         words += f" - {trouble.hint}"
-    return _event(
-        words,
-        name,
-        active=active,
-        message=trouble.message,
-        hint=trouble.hint,
-        file=trouble.file,
-        line=trouble.line,
-        column=trouble.column,
-        key=trouble.key,
-        expected=trouble.expected,
-    )
+    return _event(words, name, active=active, **trouble._asdict())
