@@ -15,7 +15,7 @@ from pathlib import Path
 from gadgetd.errors import GadgetError
 from gadgetd.sysfs import natural_key
 from gadgetd.usb.attributes import CONFIGURATION, FUNCTION_ROWS, LUN_ROWS, TABLES, Attribute, parse
-from gadgetd.usb.gadget import MASS_STORAGE, Function, Gadget, Lun, is_storage, lun_places
+from gadgetd.usb.gadget import MASS_STORAGE, NAME, Function, Gadget, Lun, is_storage, lun_places
 from gadgetd.usb.kernelfs import Kernel
 from gadgetd.usb.steps import Steps, Undo, refuse
 
@@ -174,11 +174,11 @@ class ConfigFs(Steps):
                 hint=first.hint,
             ) from first
 
-    def leftovers(self, name: str = "gadgetd") -> tuple[str, ...]:
+    def leftovers(self, name: str = NAME) -> tuple[str, ...]:
         """List the gadgets that are ours by name: `gadgetd`, or `gadgetd.` and something."""
         return tuple(each for each in self._names() if _is_ours(each, name))
 
-    def other_gadgets(self, name: str = "gadgetd") -> Mapping[str, str]:
+    def other_gadgets(self, name: str = NAME) -> Mapping[str, str]:
         """Map each gadget that is not ours to the controller it holds, empty for none."""
         others = [each for each in self._names() if not _is_ours(each, name)]
         return {each: self.bound_udc(each) for each in others}
@@ -260,7 +260,7 @@ class ConfigFs(Steps):
         paths = [top / "UDC", *(lun / "file" for lun in luns if lun.name.startswith("lun."))]
         self._do("read", top, self._kernel.read_apart, paths)
 
-    def read_back(self, name: str = "gadgetd", known: Gadget | None = None) -> Gadget | None:
+    def read_back(self, name: str = NAME, known: Gadget | None = None) -> Gadget | None:
         """Read the gadget that stands; None if there is none, or not one that `build` finished.
 
         A LUN that the host ejected is empty. Of a function that does not answer it gives what

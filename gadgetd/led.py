@@ -138,14 +138,12 @@ class Blinker:
         """Whether it was given a LED."""
         return self._led is not None
 
-    def start(self, pattern: Pattern | None, now: float, *, again: bool = False) -> float | None:
-        """Show a pattern; the same one goes on undisturbed unless it is to begin `again`.
+    def start(self, pattern: Pattern, now: float) -> float | None:
+        """Show a pattern; the same one goes on undisturbed.
 
-        Gives the time of the next step, as `step` does. None changes nothing.
+        Gives the time of the next step, as `step` does.
         """
-        if pattern is None or self._led is None:
-            return self._due
-        if pattern is self._pattern and not again and not self.failed:
+        if self._led is None or (pattern is self._pattern and not self.failed):
             return self._due
         self._pattern, self._next, self._due = pattern, 0, now
         self.failed = False

@@ -21,7 +21,7 @@ from gadgetd.export.drive import all_ejected
 from gadgetd.export.drives import Drives
 from gadgetd.export.lun_memory import FILE, LunMemory
 from gadgetd.export.outcome import Exported, Outcome, Waits
-from gadgetd.export.own_gadget import NAME, OwnGadget
+from gadgetd.export.own_gadget import OwnGadget
 from gadgetd.export.plan import gadget, inquiry, undisturbed
 from gadgetd.export.retry import RefusedChange, Unusable
 from gadgetd.status import Board
@@ -271,7 +271,6 @@ class Exporter:
             self._revision,
             luns=len(kept.luns) if kept else None,
             most_functions=self.gadget.most_functions(config.usb),
-            name=NAME,
         )
         return undisturbed(wanted, kept) if kept and self.udc else wanted
 

@@ -10,9 +10,8 @@ from gadgetd.config.settings import AUTO, Usb
 from gadgetd.configfs import ConfigFs
 from gadgetd.errors import GadgetError
 from gadgetd.usb import controllers
-from gadgetd.usb.gadget import LUNS_PER_FUNCTION, MOST_FUNCTIONS, Gadget, Lun, UsbIdentity
+from gadgetd.usb.gadget import LUNS_PER_FUNCTION, MOST_FUNCTIONS, NAME, Gadget, Lun, UsbIdentity
 
-NAME = "gadgetd"
 _ACM_ENDPOINTS = 2
 """What the serial port takes of a controller's IN endpoints: data, and notifications."""
 

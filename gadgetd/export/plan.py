@@ -42,7 +42,6 @@ def gadget(
     *,
     luns: int | None = None,
     most_functions: int = MOST_FUNCTIONS,
-    name: str = "gadgetd",
 ) -> Gadget:
     """Describe the whole gadget: a LUN per row, the configured empty slots, ACM last.
 
@@ -71,7 +70,6 @@ def gadget(
         serial=usb.serial if usb.serial != AUTO else board.serial or NO_SERIAL,
         max_power_ma=usb.max_power_ma,
         functions=tuple(functions),
-        name=name,
     )
 
 

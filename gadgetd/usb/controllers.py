@@ -11,6 +11,7 @@ from gadgetd import sysfs
 from gadgetd.errors import GadgetError
 from gadgetd.frozen import Frozen
 from gadgetd.sysfs import natural_key
+from gadgetd.usb.gadget import NAME
 
 SYS_UDC = Path("/sys/class/udc")
 
@@ -99,7 +100,7 @@ def bind_first(
     wanted: str,
     found: Sequence[Udc],
     busy: Mapping[str, str],
-    ours: str = "gadgetd",
+    ours: str = NAME,
 ) -> tuple[str | None, str]:
     """Bind to a controller and say why that one; None and why none can be had.
 

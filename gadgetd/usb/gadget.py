@@ -11,6 +11,8 @@ LUNS_PER_FUNCTION = 8
 """A Linux host shows eight LUNs of one function at most (it scans SCSI-2 targets to eight)."""
 MOST_FUNCTIONS = 15
 """Each takes an IN endpoint, and no controller has more beside endpoint 0 (USB 2.0, 9.6.6)."""
+NAME = "gadgetd"
+"""What ours is called in configfs."""
 MASS_STORAGE = "mass_storage"
 ACM = "acm.usb0"
 NO_SERIAL = "000000000000"
@@ -55,7 +57,7 @@ class Gadget(Frozen):
     serial: str
     max_power_ma: int
     functions: tuple[Function, ...]
-    name: str = "gadgetd"
+    name: str = NAME
 
     @property
     def identity(self) -> UsbIdentity:

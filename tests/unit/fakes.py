@@ -33,10 +33,9 @@ from gadgetd.errors import DiskBusyError
 from gadgetd.eventloop import Loop
 from gadgetd.export import drive as export_module
 from gadgetd.export.exporter import Exporter
-from gadgetd.export.own_gadget import NAME
 from gadgetd.export.reconnect import LET_GO_S
 from gadgetd.status import Board, Status
-from gadgetd.usb.gadget import UsbIdentity
+from gadgetd.usb.gadget import NAME, UsbIdentity
 from gadgetd.usb.kernelfs import Kernel
 from gadgetd.usb.serial_login import Login
 from tests.fake_configfs import ROOT, FakeDisk, FakeKernel, FakeUdc, LunGroup

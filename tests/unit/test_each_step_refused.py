@@ -25,11 +25,11 @@ from gadgetd.blockscan import BlockScan
 from gadgetd.daemon import Daemon
 from gadgetd.export.drives import TICK_S
 from gadgetd.export.ending import RETRY_S
-from gadgetd.export.own_gadget import NAME
 from gadgetd.export.reconnect import LET_GO_S
 from gadgetd.export.retry import REFUSED_S
 from gadgetd.status import Phase
 from gadgetd.usb import controllers
+from gadgetd.usb.gadget import NAME
 from gadgetd.usb.kernelfs import ANSWER_S, Kernel
 from tests.fake_configfs import ROOT
 from tests.soak import SEED, count

@@ -227,15 +227,13 @@ def test_the_patterns_cannot_be_mistaken_for_each_other() -> None:
     assert SAFE.steps[0][1] >= 5 * ERROR.steps[0][1]
 
 
-def test_the_same_pattern_goes_on_undisturbed_until_it_is_to_begin_again(tmp_path: Path) -> None:
+def test_the_same_pattern_goes_on_undisturbed(tmp_path: Path) -> None:
     kernel = Kernel()
     blinker = Blinker(make_led(tmp_path, "ACT"), kernel.write)
     run(blinker, kernel, BOUND, until=100)
     count = len(kernel.writes)
     assert blinker.start(BOUND, 101.0) is None
-    assert blinker.start(None, 101.0) is None
     assert len(kernel.writes) == count
-    assert blinker.start(BOUND, 102.0, again=True) is not None
 
 
 def test_a_new_pattern_replaces_the_running_one_at_once(tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from gadgetd.export import choosing
 from gadgetd.export.drive import Drive, Signal
 from gadgetd.export.exporter import Exporter
 from gadgetd.export.outcome import Outcome, Waits
-from gadgetd.export.own_gadget import NAME
 from gadgetd.export.retry import PAUSE_S
 from gadgetd.status import Life
+from gadgetd.usb.gadget import NAME
 from tests.contract.faulty import FaultyKernel, Killed
 from tests.fake_configfs import ROOT
 from tests.unit.fakes import CONTROLLER, Bench, open_fds

@@ -9,8 +9,8 @@ import pytest
 from gadgetd.config.settings import Config, Usb
 from gadgetd.configfs import ConfigFs
 from gadgetd.export.outcome import Waits
-from gadgetd.export.own_gadget import NAME
 from gadgetd.status import Life
+from gadgetd.usb.gadget import NAME
 from tests.fake_configfs import ROOT
 from tests.unit.export.test_exporter import bring_up, fill, reconcile, start
 from tests.unit.fakes import CONTROLLER, Bench
