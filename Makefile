@@ -23,7 +23,7 @@ export TMPDIR := $(cache)/tmp
 export RUFF_CACHE_DIR := $(cache)/lint/ruff
 export MYPY_CACHE_DIR := $(cache)/lint/mypy
 
-.PHONY: help setup run host screenshot test-image test test-unit test-vm soak endurance mutants mutants-setup board-report bench bench-quick bench-idle bench-setup lint lock clean
+.PHONY: help setup run host screenshot test-image test test-unit test-vm soak endurance mutants mutants-setup rooms board-report bench bench-quick bench-idle bench-setup lint lock clean
 
 help:
 	@echo 'make run         boot the emulated CM4; ARGS="--nvme 3 --slow 4M", ARGS=--help for more'
@@ -33,6 +33,7 @@ help:
 	@echo 'make soak        the tests with chance in them, over and over; ARGS="--minutes 5"'
 	@echo 'make endurance   thousands of plugs, hot-plugs, reloads in the fake, a table and a picture'
 	@echo 'make mutants     changes the code and looks which tests notice; hours, goes on where it was; ARGS=export/drive'
+	@echo 'make rooms       how many floors of imports, modules and lines gadgetd has'
 	@echo 'make board-report ARGS="--board /dev/ttyUSB0": what a real board does, written down'
 	@echo 'make bench       gadgetd beside the script it replaces; renews docs/benchmarks.md'
 	@echo 'make bench-quick the same in five minutes, to read only; ARGS="--only boot" for one figure'
@@ -89,6 +90,9 @@ mutants: mutants-setup
 
 mutants-setup: setup
 	@$(call installed,mutants,what changes the code)
+
+rooms: setup
+	@$(python) -m tests.rooms
 
 # The bench list of docs/image.md on a real board, with a person.
 board-report: setup

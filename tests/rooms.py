@@ -1,6 +1,6 @@
 """How large gadgetd is and how high: floors of imports, modules and lines, by folder.
 
-`python3 -m tests.rooms` prints them. A module that imports nothing of gadgetd stands on floor 1,
+`make rooms` prints them. A module that imports nothing of gadgetd stands on floor 1,
 any other one floor above the highest that it imports, also within a function. What is imported for
 type checkers alone does not count, nor does `__main__`, which is `cli` under another name.
 """
