@@ -19,6 +19,7 @@ from emulator.errors import EmulatorError
 from emulator.qmp import Monitor
 
 QEMU = "qemu-system-aarch64"
+LOG = "qemu.log"
 QEMU_PREFIX = re.compile(rf"^(?:\S+Z )?{QEMU}: ")
 PR_SET_PDEATHSIG = 1
 
@@ -130,7 +131,7 @@ class Qemu:
             if os.getppid() != parent:
                 os._exit(1)
 
-        with (self.directory / "qemu.log").open("wb") as log:
+        with (self.directory / LOG).open("wb") as log:
             try:
                 return subprocess.Popen(
                     command,
@@ -150,7 +151,7 @@ class Qemu:
             self._monitor = Monitor(connection)
             devices = self._monitor.execute("query-chardev")
         except EmulatorError as error:
-            said = complaint((self.directory / "qemu.log").read_text(errors="replace"))
+            said = complaint((self.directory / LOG).read_text(errors="replace"))
             if said:
                 raise EmulatorError(f"QEMU did not start: {said}") from error
             raise

@@ -5,6 +5,7 @@ watchdog, both UARTs and the LED's line are modelled, so a kernel finds here wha
 board. PCIe, dwc2 as a device, eMMC and the firmware's GPIO expander are not.
 """
 
+import re
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from emulator import base, bcm2711, newer_qemu
 from emulator.errors import EmulatorError
 from emulator.machine import FASTER, Machine, check_sd_size
 from emulator.options import MachineOptions
+from emulator.qemu import LOG
 
 # Debian has as modules what the real image has built in.
 BOARD_MODULES = "phy-generic bcm2835_wdt reset-raspberrypi raspberrypi-cpufreq dwc2"
@@ -21,8 +23,10 @@ DISK_MODULES = "sdhci-iproc"
 CHANNEL = "/sys/devices/platform/soc/fe215040.serial"  # the mini UART
 CMDLINE = "console=tty1 console=ttyAMA0,115200 root=/dev/ram0 rootwait loglevel=3"
 LED_GPIO = 42
-PIN_LEVELS = 0xFE200034  # GPLEV0; a bit for each of the 54 lines (BCM2711's data sheet, 5.2)
-LED_POLL_S = 0.02
+GPIO = "/machine/soc/peripherals/gpio"  # in QEMU's tree of objects
+SAID = re.compile(
+    rf"^\[S \+(?P<time>[\d.]+)\] (?P<said>OK|IRQ raise|IRQ lower)(?: {LED_GPIO})?$", re.MULTILINE
+)
 
 
 class Raspi4b(Machine):
@@ -42,43 +46,28 @@ class Raspi4b(Machine):
         """
         super().__init__(options, directory)
         self._tree = tree
-        self._changes: list[tuple[float, bool]] = []
-        self._ending = threading.Event()
-        self._watcher: threading.Thread | None = None
-
-    def go(self) -> None:
-        """Let the CPUs run: power-on."""
-        super().go()
-        self._watcher = threading.Thread(target=self._watch, name="led", daemon=True)
-        self._watcher.start()
-
-    def kill(self) -> None:
-        """SIGKILL: what pulling the plug is to a board."""
-        self._ending.set()
-        if self._watcher is not None:
-            self._watcher.join()
-        super().kill()
+        self._answered_at = 0.0
 
     def led_changes(self) -> list[tuple[float, bool]]:
         """Every change of the ACT LED's line so far: (seconds since `go`, on).
 
-        Read outside the board, LED_POLL_S apart: a shorter flash may be missed.
+        Read outside the board, from what QEMU says of each change of a line (-qtest).
         """
-        return list(self._changes)
+        said = (self.directory / LOG).read_text(errors="replace")
+        found = [(float(each["time"]), each["said"]) for each in SAID.finditer(said)]
+        (answered, _), *changes = found
+        started = self.started_at - self._answered_at + answered
+        return [(at - started, word == "IRQ raise") for at, word in changes]
 
-    def _watch(self) -> None:
-        """The watching thread: the LED's line, until the machine ends."""
-        lit = False
-        word = f"xp /1wx {PIN_LEVELS + LED_GPIO // 32 * 4:#x}"
-        while not self._ending.wait(LED_POLL_S):
-            try:
-                said = self.monitor.execute("human-monitor-command", {"command-line": word})
-            except EmulatorError:
-                return
-            level = bool(int(said.split()[1], 16) >> LED_GPIO % 32 & 1)
-            if level != lit:
-                lit = level
-                self._changes.append((time.time() - self.started_at, lit))
+    def _follow_lines(self, connection: socket.socket) -> None:
+        """Have QEMU say each change of a line of the GPIO controller, from here on."""
+        connection.sendall(f"irq_intercept_out {GPIO}\n".encode())
+        said = connection.makefile("rb")
+        if said.readline() != b"OK\n":
+            raise EmulatorError(f"QEMU has no {GPIO}", hint=f"see {self.directory / LOG}")
+        self._answered_at = time.time()
+        # It all stands in QEMU's log, with its times. It waits for somebody to read it here, too.
+        threading.Thread(target=said.read, name="lines", daemon=True).start()
 
     def _start(self) -> None:
         """The work of `start`."""
@@ -93,6 +82,7 @@ class Raspi4b(Machine):
             given = base.get().device_trees / f"{given}.dtb"
         bcm2711.adapt(given, tree, serial=options.serial_number)
         ours, theirs = socket.socketpair()
+        lines, asked = socket.socketpair()
         command = [str(program), "-M", "raspi4b", "-nodefaults", "-nic", "none", "-display", "none"]
         command += ["-dtb", str(tree), "-kernel", str(kernel), "-initrd", str(initramfs)]
         command += ["-append", self._cmdline(), "-S", "-no-reboot"]
@@ -104,10 +94,13 @@ class Raspi4b(Machine):
         check_sd_size(self.drives["sd"].size)
         # On the SD host of the BCM2711; `if=sd` would be on the older one, the Wi-Fi's.
         command += ["-device", "sd-card,drive=sd-disk,bus=/generic-sdhci/sd-bus"]
+        command += ["-accel", "tcg", "-chardev", f"socket,id=lines,fd={asked.fileno()}"]
+        command += ["-qtest", "chardev:lines"]
         command += ["-msg", "timestamp=on", *bcm2711.SCREEN_OPTIONS, *options.qemu_arguments]
-        with theirs:
-            self._process = self._launch(command, [theirs.fileno()])
+        with theirs, asked:
+            self._process = self._launch(command, [theirs.fileno(), asked.fileno()])
         self._connect(ours)
+        self._follow_lines(lines)
 
     def _settings(self) -> dict[str, str | int | float]:
         """The shell variables of guest/init."""

@@ -9,7 +9,7 @@ from tests.vm.board import WAIT_S, Board, until
 
 Change = tuple[float, bool]
 
-LATE_S = 3.0
+LATE_S = 10.0
 """A step may come so much later: the emulated CPU has other work, such as importing what draws the
 first picture, and two boards share this machine. None may come early."""
 EARLY_S = 0.1
