@@ -52,7 +52,7 @@ def endurance(found: Mapping[str, Sequence[tuple[int, int, int]]], path: Path) -
         above.plot(times, [each[1] for each in samples], color=colour)
         below.plot(times, [each[2] for each in samples], color=colour, label=what)
     above.set_ylabel("open descriptors")
-    above.set_ylim(bottom=0)
+    above.set_ylim(0, 1.3 * max(each[1] for samples in found.values() for each in samples))
     below.set_ylabel("blocks of memory,\nmore than at first")
     below.set_xlabel("times")
     for axes in (above, below):

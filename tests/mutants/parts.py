@@ -9,7 +9,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "export/choosing": ("export/test_choosing_and_plan",),
     "export/numbering": ("export/test_choosing_and_plan",),
     "export/drive": ("export/test_drive", "export/test_drive_life", "export/test_write_errors"),
-    "export/lun_memory": ("export/test_lun_memory", "export/test_doubts"),
+    "export/lun_memory": ("export/test_lun_memory",),
     "disks/hold": ("disks/test_hold",),
     "export/ending": ("export/test_ending", "export/test_doubts", "export/test_no_answer"),
     "export/reconnect": ("export/test_reconnect", "export/test_reconnect_resets"),

@@ -44,6 +44,19 @@ def test_the_numbers_survive_being_written_and_read(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["luns"]
 
 
+@pytest.mark.parametrize("key", ["a\\nb", "a\nb", "\\", "\\\\n", "\udc80", "a\tb"])
+def test_a_name_is_read_as_it_was_written(tmp_path: Path, key: str) -> None:
+    numbers = LunRecord({key: 0}, {f"{key}x": frozenset(("torn",))}, shown=frozenset((0,)))
+    assert save(tmp_path / "luns", numbers)
+    assert load(tmp_path / "luns") == numbers
+
+
+def test_the_file_is_in_a_directory_of_roots_own(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "gadgetd" / "luns"
+    assert save(path, LunRecord({"x": 0}))
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
 @settings(max_examples=50)
 @given(numbers_of_disks())
 def test_no_name_of_a_disk_upsets_the_file(
@@ -284,7 +297,17 @@ class TestADiskThatIsThereAgain:
         record = LunRecord(shown=some(0), withdrawn=some(0) if withdrawn else some())
         found = self.settled(file, record, adopt=(0,))
         assert (found.ejected, found.life) == (True, Life.EJECTING)
-        assert found.ejected_by_host is not withdrawn
+        assert found.ejected_by_host is (not withdrawn)
+
+    def test_one_that_has_been_put_in_again_is_not_ejected_once_more(self, file: Path) -> None:
+        save(file, LunRecord(self.LUNS, shown=some(0), refused=some(0)))
+        memory = LunMemory(file)
+        memory.adopt([0])
+        memory.settle(drive(0), "x", was_known=True)
+        memory.settle(again := drive(0), "x", was_known=True)
+        assert doubts(again) == set()
+        memory.remember([again])
+        assert load(file) == LunRecord(self.LUNS, shown=some(0))
 
     def test_an_empty_lun_that_was_never_filled_was_not_ejected(self, file: Path) -> None:
         assert not self.settled(file, LunRecord(), adopt=(0,)).ejected
