@@ -23,6 +23,8 @@ LONGEST_FIRST = (
     "test_configfs_contract",
     "test_standard",
     "test_dying_disk",
+    "test_conformance",
+    "test_bad_disk",
     "test_controllers",
     "test_living_erase",
     "test_living_unplug",
