@@ -12,7 +12,7 @@ from gadgetd.config.settings import Config, DiskMatch, DiskRule, Usb
 from gadgetd.disks.disk import Disk, Found, Kind, Verdict
 from gadgetd.export.choosing import choose, choose_none
 from gadgetd.export.numbering import Row, assign, identity, lun_number
-from gadgetd.export.plan import gadget, inquiry
+from gadgetd.export.plan import gadget, inquiry, undisturbed
 from gadgetd.status import Board
 from gadgetd.sysfs import natural_key
 from gadgetd.usb.gadget import (
@@ -388,6 +388,23 @@ def test_no_disk_and_no_slot_is_no_function() -> None:
     assert gadget(Config(), BOARD, [], "0.1").functions == ()
 
 
+def test_slots_without_a_disk_are_numbered_from_0() -> None:
+    assert [lun.number for lun in gadget(Config(slots=2), BOARD, [], "0.1").luns] == [0, 1]
+
+
+def test_what_is_printable_stays_in_the_inquiry_string() -> None:
+    assert inquiry(BOARD, None, " a~\x7f", "0.1")[8:12] == " a~?"
+    assert "slot 0" in inquiry(BOARD, None, "", "0.1")
+
+
+def test_a_lun_says_its_label_and_the_version() -> None:
+    row = Row(0, disk("nvme0n1"), label="Camera")
+    (labelled, empty) = gadget(Config(slots=1), BOARD, [row], "0.1").luns
+    assert labelled.inquiry == inquiry(BOARD, row.disk, "Camera", "0.1")
+    assert empty.inquiry == inquiry(BOARD, None, "", "0.1", 1)
+    assert labelled.inquiry.endswith("0.1 ")
+
+
 def test_slots_are_kept_empty_after_the_disks() -> None:
     luns = gadget(Config(slots=2), BOARD, rows(1), "0.1").luns
     assert [lun.file for lun in luns] == [Path("/dev/nvme0n1"), None, None]
@@ -489,3 +506,47 @@ def test_acm_is_added_by_extension_and_removed_by_rebuild() -> None:
 def test_a_lun_s_number_does_not_depend_on_its_function() -> None:
     assert Lun(9, None, "") == Lun(9, None, "")
     assert [lun.number for lun in gadget(Config(), BOARD, rows(10), "0.1").luns] == list(range(10))
+
+
+# What an earlier gadgetd has built in another way.
+
+
+def in_functions(most: int, count: int = 3, config: Config | None = None) -> Gadget:
+    return gadget(config or Config(), BOARD, rows(count), "0.1", most_functions=most)
+
+
+def test_luns_stay_in_the_one_function_in_which_they_stand() -> None:
+    assert undisturbed(in_functions(7), in_functions(1)) == in_functions(1)
+    assert undisturbed(in_functions(7), in_functions(2)) == in_functions(2)
+
+
+def test_a_lun_that_differs_is_changed_where_it_stands() -> None:
+    changed = [*rows(2), Row(2, disk("nvme7n1"))]
+    wanted = gadget(Config(), BOARD, changed, "0.1")
+    one = gadget(Config(), BOARD, changed, "0.1", most_functions=1)
+    assert undisturbed(wanted, in_functions(1)) == one
+
+
+@pytest.mark.parametrize(
+    "standing",
+    [
+        in_functions(1, 2),  # There is a LUN more: the host is disconnected anyhow.
+        in_functions(1, 4),
+        in_functions(1)._replace(product="other"),
+        in_functions(1, config=Config(usb=Usb(acm=True))),
+    ],
+    ids=["one LUN fewer", "one LUN more", "another name", "a serial port"],
+)
+def test_where_the_host_is_disconnected_anyhow_each_disk_has_its_function(
+    standing: Gadget,
+) -> None:
+    assert undisturbed(in_functions(7), standing) == in_functions(7)
+
+
+def test_a_serial_port_that_comes_gives_each_disk_its_function() -> None:
+    wanted = in_functions(7, config=Config(usb=Usb(acm=True)))
+    assert undisturbed(wanted, in_functions(1)) == wanted
+
+
+def test_more_functions_than_are_wanted_do_not_stay() -> None:
+    assert undisturbed(in_functions(1), in_functions(3)) == in_functions(1)
