@@ -82,7 +82,7 @@ def options(side: str | None, **more: object) -> MachineOptions:
         nvme=(DISK,),
         packages=UDEV,
         # Nothing that anybody says is thrown away, on either side.
-        cmdline="printk.devkmsg=on log_buf_len=1M",
+        cmdline="printk.devkmsg=on printk.time=1 log_buf_len=1M",
     )
     given = replace(base, **more)  # type: ignore[arg-type]
     return replace(given, files={**ON_BOARD, **files, **given.files})

@@ -43,7 +43,11 @@ for each in /proc/[0-9]*; do
     while read -r name value; do
         [ "$name" = voluntary_ctxt_switches: ] && switches=$value
     done <$each/status
-    read -r computed _ <$each/schedstat
+    # A kernel without schedstat, such as the image's, has it in hundredths of a second.
+    read -r computed _ <$each/schedstat || {
+        set -- $(cat $each/stat)
+        computed=$(((${14} + ${15}) * 10000000))
+    }
     echo "${each##*/} $switches $computed $(cat /proc/uptime)"
     break
 done 2>/dev/null

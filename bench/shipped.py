@@ -14,7 +14,7 @@ from bench import boot, idle
 from bench.boards import GADGETD, READY_S, Booted, booted, options
 from bench.row import Kind, Row
 from bench.sheet import Sheet
-from emulator import EmulatorError, cache, firmware
+from emulator import EmulatorError, firmware
 from emulator.options import MachineOptions
 
 BOOT_IMG = Path("images/gadgetd/boot.img")
@@ -32,7 +32,7 @@ def check(image: Path) -> None:
 def measure(sheet: Sheet, image: Path) -> None:
     """Boot both in turns, and let both idle with a host."""
     check(image)
-    with tempfile.TemporaryDirectory(prefix="shipped-", dir=cache.directory("run")) as draft:
+    with tempfile.TemporaryDirectory(prefix="gadgetd-") as draft:
         rootfs = firmware.load(image / BOOT_IMG, "cm4", Path(draft)).initramfs
         boards = {
             SHIPPED: partial(options, GADGETD, packages=(), kernel=image / KERNEL, rootfs=rootfs),
