@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.mutants.parts import PARTS, files_of
+from tests.mutants.parts import PARTS, SHARED, files_of
 
 CHECKOUT = Path(__file__).parents[2]
 REASONS = Path(__file__).with_name("reasons.txt")
@@ -76,7 +76,7 @@ def workspace(part: str) -> Path:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         is_current(home / "code", f"gadgetd/{part}.py")
-    if not is_current(home / "tests-key", *files_of(part)):
+    if not is_current(home / "tests-key", *files_of(part), *SHARED):
         for name in COPIED:
             path, ignored = CHECKOUT / name, shutil.ignore_patterns("__pycache__", ".*")
             if path.is_dir():

@@ -33,6 +33,9 @@ PARTS: dict[str, tuple[str, ...]] = {
 """A change that none of these notice may be noticed by another file: they are the few that are
 about the module, since a change that nobody notices costs all of them."""
 
+SHARED = ("tests/unit/conftest.py", "tests/unit/fakes.py", "tests/fake_configfs.py")
+"""What most of them are made with."""
+
 
 def files_of(part: str) -> list[str]:
     """The files of tests that are run against a part's mutants."""

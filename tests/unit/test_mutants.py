@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants import __main__ as mutants
-from tests.mutants.parts import PARTS, files_of
+from tests.mutants.parts import PARTS, SHARED, files_of
 
 CHECKOUT = Path(__file__).parents[2]
 SHOWN = """\
@@ -56,3 +56,24 @@ def test_only_what_has_a_reason_counts_as_explained(
     assert mutants.row("disks/hold", found) == "| `disks/hold` | 8 | 7 | 88 % | 1 | 0 |"
     (tmp_path / "reasons.txt").write_text("disks/hold Hold.release: … => …sync_fd > 0:\n- so\n")
     assert list(mutants.unexplained("disks/hold", found)) == []
+
+
+def test_a_part_is_tried_with_what_its_tests_are_made_with_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout, cache = tmp_path / "checkout", tmp_path / "cache"
+    for name in (*mutants.COPIED, *SHARED, "gadgetd/cli.py", *files_of("configfs")):
+        path = checkout / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix:
+            path.write_text("before")
+        else:
+            path.mkdir(exist_ok=True)
+    (checkout / "gadgetd" / "configfs.py").write_text("before")
+    monkeypatch.setattr(mutants, "CHECKOUT", checkout)
+    monkeypatch.setenv("GADGETD_CACHE", str(cache))
+    home = mutants.workspace("configfs")
+    shared = SHARED[0]
+    assert (home / shared).read_text() == "before"
+    (checkout / shared).write_text("now")
+    assert (mutants.workspace("configfs") / shared).read_text() == "now"
