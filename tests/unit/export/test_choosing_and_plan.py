@@ -520,6 +520,15 @@ def test_luns_stay_in_the_one_function_in_which_they_stand() -> None:
     assert undisturbed(in_functions(7), in_functions(2)) == in_functions(2)
 
 
+def test_luns_stay_though_they_would_be_dealt_to_as_many_functions_in_another_way() -> None:
+    wanted = in_functions(2)
+    first, second = wanted.functions
+    zero, two, one = *first.luns, *second.luns
+    dealt = (first._replace(luns=(zero, one)), second._replace(luns=(two,)))
+    standing = wanted._replace(functions=dealt)
+    assert undisturbed(wanted, standing) == standing
+
+
 def test_a_lun_that_differs_is_changed_where_it_stands() -> None:
     changed = [*rows(2), Row(2, disk("nvme7n1"))]
     wanted = gadget(Config(), BOARD, changed, "0.1")
