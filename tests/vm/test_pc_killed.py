@@ -23,6 +23,8 @@ from tests.vm.pair import VUDC, Pair
 pytestmark = pytest.mark.emulated
 
 FIRST, COUNT = 16, 128
+GENERATIONS = 1000
+"""More than the PC writes of a chunk before something is taken away."""
 AT_LEAST = 4
 """Chunks that are acknowledged before anything is taken away."""
 MOST_S = 3.0
@@ -68,9 +70,9 @@ def expect_end(pair: Pair) -> None:
 
 
 def acknowledged(pair: Pair, since: int) -> dict[int, int]:
-    """Chunk to generation, of what the PC has said is written, from this generation on."""
+    """Chunk to generation, of what the PC has said is written since it began with this one."""
     said = re.findall(r"written (\d+) (\d+)\.\r?\n", pair.pc_console())
-    return {int(n): int(g) for n, g in said if int(g) >= since}
+    return {int(n): int(g) for n, g in said if since <= int(g) < since + GENERATIONS}
 
 
 def assert_written(pair: Pair, told: dict[int, int]) -> None:
@@ -93,7 +95,7 @@ def take_away(
 ) -> None:
     """Write, take something away, look at the image, put it back, look again and begin again."""
     for kill in kills:
-        generation = (first + kill) * 1000
+        generation = (first + kill) * GENERATIONS
         disk = disks(pair)[1]
         begin(pair, disk, generation)
         time.sleep(
