@@ -28,7 +28,7 @@ from gadgetd.export.exporter import Exporter
 from gadgetd.export.outcome import Outcome, Waits
 from gadgetd.export.reconnect import Reconnect
 from gadgetd.export.retry import REFUSED_S
-from gadgetd.show import snapshot
+from gadgetd.show import advice, snapshot
 from gadgetd.status import Board, Phase, Status
 from gadgetd.usb.link import Host
 from gadgetd.usb.serial_login import Login
@@ -226,7 +226,7 @@ class Daemon:
 
     def _on_host_changed(self) -> None:
         self.reconnect.used()
-        self._alarms.set("patience", snapshot.PATIENCE_S, self._show)
+        self._alarms.set("patience", advice.PATIENCE_S, self._show)
         self._arm_tick()
         self._show()
 

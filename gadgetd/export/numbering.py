@@ -21,7 +21,7 @@ class Row(Frozen):
 
 
 def order(found: Found) -> tuple[int, tuple[tuple[int, int, str], ...]]:
-    """Give what disks are sorted by: by kind, then by name, of which `assign` makes numbers."""
+    """Give what disks are sorted by: kind, as `Kind` has them, then name. `assign` numbers them."""
     return list(Kind).index(found.disk.kind), natural_key(found.disk.name)
 
 

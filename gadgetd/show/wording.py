@@ -1,7 +1,7 @@
 """Wording that the screen, the UART and `gadgetd status` share: sizes, states, plain ASCII, JSON.
 
 Everything shown may come from hardware (a disk's model) or a file, so it goes through `plain`
-before it reaches a terminal.
+before it reaches a terminal. What a person can do about a state is in `advice`.
 """
 
 from __future__ import annotations

@@ -17,18 +17,8 @@ RAISED = {"Problem", "GadgetdError", "GadgetError", "DiskBusyError", "ControlErr
 TOLD_BY = {
     "blockscan.py": ("NO_MEDIUM", "_refusal", "_in_use", "_uses"),
     "export/choosing.py": ("_judge", "_unmatched"),
-    "show/snapshot.py": (
-        *(
-            "phase_of",
-            "_stopped",
-            "_NO_DISK",
-            "_FLUSHED",
-            "_LATER",
-            "_REFUSED",
-            "_ALARMS",
-            "_errors",
-        ),
-    ),
+    "show/advice.py": ("_ALARMS", "_errors"),
+    "show/snapshot.py": ("phase_of", "_stopped", "_NO_DISK", "_FLUSHED", "_LATER", "_REFUSED"),
     "usb/controllers.py": ("_choose",),
     "usb/steps.py": ("_WORDS",),
 }

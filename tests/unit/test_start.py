@@ -17,7 +17,8 @@ OURS = """
     gadgetd.export.choosing gadgetd.export.drive gadgetd.export.drives gadgetd.export.ending
     gadgetd.export.numbering gadgetd.export.exporter gadgetd.export.lun_memory
     gadgetd.export.outcome gadgetd.export.own_gadget gadgetd.export.plan gadgetd.export.reconnect
-    gadgetd.export.retry gadgetd.frozen gadgetd.main gadgetd.show gadgetd.show.snapshot
+    gadgetd.export.retry gadgetd.frozen gadgetd.main gadgetd.show gadgetd.show.advice
+    gadgetd.show.snapshot
     gadgetd.status gadgetd.sysfs gadgetd.usb gadgetd.usb.link gadgetd.usb.attributes
     gadgetd.usb.controllers gadgetd.usb.gadget gadgetd.usb.kernelfs gadgetd.usb.serial_login
     gadgetd.usb.steps

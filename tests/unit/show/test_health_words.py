@@ -11,7 +11,7 @@ from gadgetd.disks.disk import Disk, Health, Kind, Verdict
 from gadgetd.disks.health import WARNINGS
 from gadgetd.show import wording
 from gadgetd.show.layout import to_text
-from gadgetd.show.snapshot import WORN_PERCENT, about_health
+from gadgetd.show.advice import WORN_PERCENT, about_health
 from tests.unit.statuses import nvme, status
 
 DISK = Disk("nvme0n1", Kind.NVME, Path("/dev/nvme0n1"), 1 << 30)

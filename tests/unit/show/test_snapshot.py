@@ -12,7 +12,8 @@ from gadgetd.disks.disk import Disk, Kind, Pending, Verdict
 from gadgetd.errors import ConfigError, GadgetError, Problem
 from gadgetd.export.drive import Drive, Signal
 from gadgetd.export.outcome import Exported, Outcome, Stop, Waits
-from gadgetd.show.snapshot import Facts, about_change, about_disks, phase_of, rows
+from gadgetd.show.advice import about_change, about_disks
+from gadgetd.show.snapshot import Facts, phase_of, rows
 from gadgetd.status import DiskStatus, Life, Phase
 
 REFUSED = GadgetError("cannot write functions/mass_storage.0/lun.0/file", hint="look")

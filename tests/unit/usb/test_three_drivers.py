@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gadgetd.show.snapshot import PATIENCE_S
+from gadgetd.show.advice import PATIENCE_S
 from tests.unit.fakes import CONTROLLER, Bench
 from tests.unit.test_daemon import advice, boot
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gadgetd.show.snapshot import PATIENCE_S, about_link
+from gadgetd.show.advice import PATIENCE_S, about_link
 from gadgetd.usb.link import Link
 
 STATES = ["", "not attached", "attached", "powered", "default", "addressed", "configured"]
