@@ -12,7 +12,8 @@ from typing import Any
 from gadgetd.config.load import load
 from gadgetd.config.settings import CONFIG, Config
 from gadgetd.control import server
-from gadgetd.disks.disk import Disk, Found, Health, Kind, Verdict, read_counters
+from gadgetd.disks.counters import read_counters
+from gadgetd.disks.disk import Disk, Found, Health, Kind, Verdict
 from gadgetd.disks.hold import in_use
 from gadgetd.errors import ControlError, GadgetdError, Problem
 from gadgetd.show import wording

@@ -1,11 +1,10 @@
-"""What a disk is to gadgetd, and how much was read from and written to it."""
+"""What a disk is to gadgetd. Values only: the PC's tool has them too, where there is no Unix."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
 
-from gadgetd import sysfs
 from gadgetd.frozen import Frozen
 
 SECTOR_BYTES = 512
@@ -104,29 +103,3 @@ class Verdict(Frozen):
     """The person's own name for the disk, at most 16 printable ASCII characters; may be empty."""
     health: Health | None = None
     """What the disk tells of its wear, where `gadgetd scan` has asked it."""
-
-
-class Counters(Frozen):
-    """Bytes read and written since the disk appeared."""
-
-    read_bytes: int = 0
-    written_bytes: int = 0
-
-    def __sub__(self, earlier: Counters) -> Counters:
-        """Give what happened since `earlier`; a counter that started anew counts from zero."""
-        return Counters(
-            max(0, self.read_bytes - earlier.read_bytes),
-            max(0, self.written_bytes - earlier.written_bytes),
-        )
-
-
-def read_counters(name: str, sys: Path = Path("/sys")) -> Counters | None:
-    """Read the counters of the disk with this kernel name; None if the disk is gone.
-
-    Source: Documentation/block/stat.rst, fields 3 and 7, in units of 512 bytes.
-    """
-    try:
-        fields = sysfs.read(f"{sys}/block/{name}/stat").split()
-        return Counters(int(fields[2]) * SECTOR_BYTES, int(fields[6]) * SECTOR_BYTES)
-    except (OSError, ValueError, IndexError):
-        return None

@@ -6,7 +6,8 @@ import errno
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 
-from gadgetd.disks.disk import Counters, Verdict
+from gadgetd.disks.counters import Counters
+from gadgetd.disks.disk import Verdict
 from gadgetd.disks.hold import Flush, Hold
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import GadgetError

@@ -6,7 +6,8 @@ import errno
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from gadgetd.disks.disk import Disk, Verdict, read_counters
+from gadgetd.disks.counters import read_counters
+from gadgetd.disks.disk import Disk, Verdict
 from gadgetd.disks.hold import Hold
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.errors import GadgetdError, GadgetError

@@ -1,4 +1,4 @@
-"""A Linux console that shows a status: HDMI."""
+"""A Linux console that shows a status: HDMI; and how fast each disk was lately."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class Kernel:
         return Child(partial(_read_all, tuple(paths)))
 
     def _answer(self, place: Path, write: Write, wait_s: float) -> int:
-        """Wait so long for 0 or an errno. ETIMEDOUT: it goes on, and `place` waits for it."""
+        """Wait so long for 0 or an errno. ETIMEDOUT: it goes on, noted as under way at `place`."""
         if not write.child.over(wait_s):
             self._under_way.setdefault(place, []).append(write)
             self.late(write.child.fileno())

@@ -9,19 +9,17 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 
 OURS = """
-    gadgetd
-    gadgetd.blockscan gadgetd.board gadgetd.child gadgetd.cli gadgetd.config gadgetd.config.load
-    gadgetd.config.settings gadgetd.configfs gadgetd.daemon gadgetd.disks gadgetd.disks.checkup
-    gadgetd.disks.disk gadgetd.disks.dirty_limits gadgetd.disks.hold gadgetd.disks.kernel_log
-    gadgetd.errors gadgetd.eventloop gadgetd.export gadgetd.export.by_hand gadgetd.export.candidates
-    gadgetd.export.choosing gadgetd.export.drive gadgetd.export.drives gadgetd.export.ending
-    gadgetd.export.numbering gadgetd.export.exporter gadgetd.export.lun_memory
-    gadgetd.export.outcome gadgetd.export.own_gadget gadgetd.export.plan gadgetd.export.reconnect
-    gadgetd.export.retry gadgetd.frozen gadgetd.main gadgetd.show gadgetd.show.advice
-    gadgetd.show.snapshot
-    gadgetd.status gadgetd.sysfs gadgetd.usb gadgetd.usb.link gadgetd.usb.attributes
-    gadgetd.usb.controllers gadgetd.usb.gadget gadgetd.usb.kernelfs gadgetd.usb.serial_login
-    gadgetd.usb.steps
+    gadgetd gadgetd.blockscan gadgetd.board gadgetd.child gadgetd.cli gadgetd.config
+    gadgetd.config.load gadgetd.config.settings gadgetd.configfs gadgetd.daemon gadgetd.disks
+    gadgetd.disks.checkup gadgetd.disks.counters gadgetd.disks.dirty_limits gadgetd.disks.disk
+    gadgetd.disks.hold gadgetd.disks.kernel_log gadgetd.errors gadgetd.eventloop gadgetd.export
+    gadgetd.export.by_hand gadgetd.export.candidates gadgetd.export.choosing gadgetd.export.drive
+    gadgetd.export.drives gadgetd.export.ending gadgetd.export.exporter gadgetd.export.lun_memory
+    gadgetd.export.numbering gadgetd.export.outcome gadgetd.export.own_gadget gadgetd.export.plan
+    gadgetd.export.reconnect gadgetd.export.retry gadgetd.frozen gadgetd.main gadgetd.show
+    gadgetd.show.advice gadgetd.show.snapshot gadgetd.status gadgetd.sysfs gadgetd.usb
+    gadgetd.usb.attributes gadgetd.usb.controllers gadgetd.usb.gadget gadgetd.usb.kernelfs
+    gadgetd.usb.link gadgetd.usb.serial_login gadgetd.usb.steps
 """
 """Each costs the board milliseconds before the host has its disks: what is added needs a reason."""
 HEAVY = """

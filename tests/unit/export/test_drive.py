@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gadgetd.disks.disk import Counters, Disk, Kind, Verdict
+from gadgetd.disks.counters import Counters
+from gadgetd.disks.disk import Disk, Kind, Verdict
 from gadgetd.disks.hold import Hold, hold
 from gadgetd.disks.kernel_log import IoError
 from gadgetd.export.drive import QUIET_S, UNWRITTEN, Drive, Signal, all_ejected

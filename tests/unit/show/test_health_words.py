@@ -10,8 +10,8 @@ from gadgetd.control import client
 from gadgetd.disks.disk import Disk, Health, Kind, Verdict
 from gadgetd.disks.health import WARNINGS
 from gadgetd.show import wording
-from gadgetd.show.layout import to_text
 from gadgetd.show.advice import WORN_PERCENT, about_health
+from gadgetd.show.layout import to_text
 from tests.unit.statuses import nvme, status
 
 DISK = Disk("nvme0n1", Kind.NVME, Path("/dev/nvme0n1"), 1 << 30)

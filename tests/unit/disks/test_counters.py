@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gadgetd.disks.disk import Counters, read_counters
+from gadgetd.disks.counters import Counters, read_counters
 
 # As a kernel 6.1 prints it: 17 fields, aligned.
 STAT = (
