@@ -30,6 +30,8 @@ class Screen:
 
     INTERVAL_S = 0.5
     """Shortest time between two drawings."""
+    NUMBERS_S = 1.0
+    """The same where only numbers have moved: a drawing takes computing from who moves them."""
     STOPPED_RETRY_S = 5.0
     """A terminal stopped with Scroll Lock shows an old word; so look when it runs again."""
 
@@ -62,7 +64,8 @@ class Screen:
             return
         self._status = status
         self._rates.note(status, now)
-        due = self._drawn_at + self.INTERVAL_S
+        numbers = self._shown is not None and _state(status) == _state(self._shown)
+        due = self._drawn_at + (self.NUMBERS_S if numbers else self.INTERVAL_S)
         # Nobody may pull the cable on a word that is no longer true.
         if self._shown and self._shown.safe_to_unplug and not status.safe_to_unplug:
             due = now
@@ -190,6 +193,11 @@ def _scene(status: Status | None) -> object:
         return None
     headline = (status.phase, status.message, status.problem, status.advice)
     return (*headline, status.controller, status.safe_to_unplug, len(status.disks))
+
+
+def _state(status: Status) -> object:
+    """What a person waits for, and not only watches."""
+    return _scene(status), [row.life for row in status.disks]
 
 
 def _login(passwd: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from gadgetd.config.settings import is_lock
 from gadgetd.frozen import Frozen
@@ -127,6 +128,12 @@ def letters(spellings: Iterable[tuple[str, ...]], columns: int, rows: int) -> li
     A spelling is a word in one line or in several. Where two give letters of the same size, the
     first one does. Each line is centred, and no longer than it must be.
     """
+    return list(_letters(tuple(spellings), columns, rows))
+
+
+@lru_cache(maxsize=2)
+def _letters(spellings: tuple[tuple[str, ...], ...], columns: int, rows: int) -> list[str]:
+    # Kept, since the word stands for long while numbers beside it move.
     best = 0
     largest: tuple[tuple[str, ...], int, int] = ((), 0, 0)
     for lines in spellings:
