@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,20 @@ FILES = {HOSTSIDE: Path(hostside.__file__)}
 """For MachineOptions.files: what the functions here need on the board."""
 
 _numbers = itertools.count(1)
+
+
+def bad_disk(image: Path, size_bytes: int, fails: str, at: int) -> tuple[str, ...]:
+    """QEMU's options for an NVMe disk that fails to "read" or "write" the sector at byte `at`."""
+    image.touch()
+    os.truncate(image, size_bytes)
+    error = f"event=none,iotype={fails},errno=5,once=off,sector={at // 512}"
+    inject = ",".join(f"file.inject-error.0.{option}" for option in error.split(","))
+    node = f"driver=raw,node-name=bad,file.driver=blkdebug,file.image.driver=file,{inject}"
+    return (
+        *("-blockdev", f"{node},file.image.filename={image}"),
+        *("-device", "pcie-root-port,id=badport,chassis=50,slot=50"),
+        *("-device", "nvme,id=badnvme,bus=badport,drive=bad,serial=BAD1"),
+    )
 
 
 @dataclass

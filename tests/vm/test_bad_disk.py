@@ -6,14 +6,13 @@ One that refuses what is written is in test_living_trouble.py and test_write_err
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from emulator import Drive, Machine, MachineOptions
 from tests.vm.board import WAIT_S, Board, until
 from tests.vm.conftest import Bench
-from tests.vm.living import FILES, MIB, expect_life, kernel_said, mark, traffic
+from tests.vm.living import FILES, MIB, bad_disk, expect_life, kernel_said, mark, traffic
 
 pytestmark = pytest.mark.emulated
 
@@ -23,20 +22,6 @@ BAD_AT = 8 * MIB
 PULLED = "PULLED1"
 
 
-def unreadable_disk(image: Path) -> tuple[str, ...]:
-    """QEMU's options for an NVMe disk of which one sector cannot be read."""
-    with image.open("wb") as file:
-        file.truncate(SIZE)
-    error = f"event=none,iotype=read,errno=5,once=off,sector={BAD_AT // 512}"
-    inject = ",".join(f"file.inject-error.0.{option}" for option in error.split(","))
-    node = f"driver=raw,node-name=bad,file.driver=blkdebug,file.image.driver=file,{inject}"
-    return (
-        *("-blockdev", f"{node},file.image.filename={image}"),
-        *("-device", "pcie-root-port,id=badport,chassis=50,slot=50"),
-        *("-device", "nvme,id=badnvme,bus=badport,drive=bad,serial=BAD1"),
-    )
-
-
 @pytest.fixture(scope="module")
 def board(bench: Bench) -> Iterator[Board]:
     images = bench.directory("bad_disk images")
@@ -44,7 +29,7 @@ def board(bench: Bench) -> Iterator[Board]:
         sd=Drive(SIZE),
         spare_ports=1,
         files=FILES,
-        qemu_arguments=unreadable_disk(images / "bad.img"),
+        qemu_arguments=bad_disk(images / "bad.img", SIZE, "read", BAD_AT),
     )
 
     def plug(machine: Machine) -> None:

@@ -10,10 +10,12 @@ from emulator import Drive, HostBlock, MachineOptions
 from gadgetd.show import sign
 from tests.vm.board import WAIT_S, Board, until
 from tests.vm.conftest import Boot
+from tests.vm.hostside import CHUNK
 from tests.vm.living import (
     FILES,
     MIB,
     Chunks,
+    bad_disk,
     drop,
     expect_life,
     host_does,
@@ -29,17 +31,7 @@ BAD_CHUNK = 100
 
 def failing_disk(image: Path) -> tuple[str, ...]:
     """QEMU's options for an NVMe disk of which one sector cannot be written."""
-    image.touch()
-    with image.open("r+b") as file:
-        file.truncate(SIZE)
-    error = f"event=none,iotype=write,errno=5,once=off,sector={BAD_CHUNK * 128}"
-    inject = ",".join(f"file.inject-error.0.{option}" for option in error.split(","))
-    node = f"driver=raw,node-name=bad,file.driver=blkdebug,file.image.driver=file,{inject}"
-    return (
-        *("-blockdev", f"{node},file.image.filename={image}"),
-        *("-device", "pcie-root-port,id=badport,chassis=50,slot=50"),
-        *("-device", "nvme,id=badnvme,bus=badport,drive=bad,serial=BAD1"),
-    )
+    return bad_disk(image, SIZE, "write", BAD_CHUNK * CHUNK)
 
 
 def errors(board: Board, lun: int) -> list[str]:
