@@ -7,11 +7,10 @@ compiled: the image's, with the emulator's devices. Python is the image's, too. 
 from __future__ import annotations
 
 import tempfile
-from functools import partial
 from pathlib import Path
 
 from bench import boot, idle
-from bench.boards import GADGETD, READY_S, Booted, booted, options
+from bench.boards import GADGETD, READY_S, booted, options
 from bench.row import Kind, Row
 from bench.sheet import Sheet
 from emulator import EmulatorError, firmware
@@ -31,19 +30,18 @@ def check(image: Path) -> None:
 
 def measure(sheet: Sheet, image: Path) -> None:
     """Boot both in turns, and let both idle with a host."""
-    check(image)
     with tempfile.TemporaryDirectory(prefix="gadgetd-") as draft:
         rootfs = firmware.load(image / BOOT_IMG, "cm4", Path(draft)).initramfs
         boards = {
-            SHIPPED: partial(options, GADGETD, packages=(), kernel=image / KERNEL, rootfs=rootfs),
-            HERE: partial(options, GADGETD),
+            SHIPPED: options(GADGETD, packages=(), kernel=image / KERNEL, rootfs=rootfs),
+            HERE: options(GADGETD),
         }
         usable: dict[str, list[float]] = {name: [] for name in boards}
         for pair in range(1, sheet.effort.pairs + 1):
             for name, board in boards.items():
-                usable[name].append(boot.boot(GADGETD, board()).usable_s)
+                usable[name].append(boot.boot(GADGETD, board).usable_s)
                 sheet.say(f"pair {pair} of {sheet.effort.pairs}: {name} {usable[name][-1]:.2f} s")
-        idles = {name: _idle(sheet, board()) for name, board in boards.items()}
+        idles = {name: _idle(sheet, board) for name, board in boards.items()}
     _add(sheet, "boot: init → both disks usable on the host", "s", usable)
     memory = {name: [memory] for name, (memory, _, _) in idles.items()}
     _add(sheet, "memory: PSS of the idle daemon", "MiB", memory)
@@ -60,11 +58,7 @@ def _idle(sheet: Sheet, machine: MachineOptions) -> tuple[float, list[float], li
     """Give the daemon's memory in MiB, its wake-ups a second, and per cent of a core."""
     with booted(machine) as board:
         board.wait_for_attached(len(machine.nvme) + 1, READY_S)
-        _wait_until_idle(board)
+        board.uart.line.expect('"phase":"exported"', READY_S)
+        board.wait_until(idle.BOTH_IDLE)
         found = idle.stretches(sheet, board, "host attached")
         return idle.pss_mib(board, idle.DAEMON), [each for each, _ in found], [c for _, c in found]
-
-
-def _wait_until_idle(board: Booted) -> None:
-    board.uart.line.expect('"phase":"exported"', READY_S)
-    board.wait_until(idle.BOTH_IDLE)
